@@ -1,0 +1,10 @@
+"""Why one optimizer beats another on heavy-tailed classes, and what happens to the rare ones.
+
+The names here need NumPy only; import the rest (`imbalance.sweep`, ...) from its module.
+"""
+
+from imbalance.analysis import FrequencyBuckets, class_counts, loss_by_bucket, loss_by_class
+
+__version__ = "0.1.0"
+
+__all__ = ["FrequencyBuckets", "__version__", "class_counts", "loss_by_bucket", "loss_by_class"]

@@ -1,0 +1,169 @@
+"""Classes grouped by how frequent they are (section A.2)."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from imbalance.analysis.counts import checked_masses, rank_order
+
+
+@dataclass(frozen=True, eq=False)
+class FrequencyBuckets:
+    """Every class that occurs, in one bucket; bucket 0 holds the most frequent classes.
+
+    Make one with `from_counts`, `levels` or `from_masses`, or give a grouping of your own. The
+    arrays are copies and read-only.
+
+    Attributes:
+      counts: examples of each class, int64 ``[class]``; real masses, float64, from `from_masses`.
+      bucket_of_class: int32 ``[class]``; -1 where the count is zero, for such a class is in none.
+      num_buckets: how many there are, empty ones included.
+
+    Raises:
+      TypeError: if counts are not real numbers, or buckets not integers.
+      ValueError: if counts are as `checked_masses` forbids, or the buckets do not fit them.
+    """
+
+    counts: np.ndarray
+    bucket_of_class: np.ndarray
+    num_buckets: int
+
+    def __post_init__(self):
+        counts = checked_masses(self.counts)
+        bucket = np.asarray(self.bucket_of_class)
+        if self.num_buckets < 1:
+            raise ValueError(f"num_buckets is {self.num_buckets}; give 1 or more.")
+        if not np.issubdtype(bucket.dtype, np.integer):
+            raise TypeError(f"bucket_of_class has dtype {bucket.dtype}; give integers.")
+        if bucket.shape != counts.shape:
+            raise ValueError(
+                f"bucket_of_class has shape {bucket.shape}; give one per count, {counts.shape}."
+            )
+        wrong = np.where(counts > 0, (bucket < 0) | (bucket >= self.num_buckets), bucket != -1)
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise ValueError(
+                f"class {first} with count {counts[first]} is in bucket {bucket[first]}; give -1 "
+                f"to classes that do not occur, 0 .. {self.num_buckets - 1} to the others."
+            )
+        bucket = bucket.astype(np.int32)
+        for array in (counts, bucket):
+            array.flags.writeable = False
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "bucket_of_class", bucket)
+
+    @classmethod
+    def from_counts(cls, counts: ArrayLike, num_buckets: int = 10) -> Self:
+        """Groups of about equal mass (section A.2), exactly.
+
+        Going from the most frequent class to the least (ties: lower index first), a bucket ends
+        with the first class at which a ``q / num_buckets`` share of the n examples is reached,
+        ``q = 1 .. num_buckets - 1``: a class that crosses the share goes to the more frequent side.
+        A class that crosses several leaves empty buckets behind it.
+
+        Args:
+          counts: integers ``[class]``; zero where a class does not occur.
+          num_buckets: how many.
+
+        Raises:
+          TypeError: if counts are not integers.
+          ValueError: if counts are as `checked_masses` forbids, or there is not one bucket.
+        """
+        counts = _checked_counts(counts)
+        total = int(counts.sum())
+        # cum * g >= q * n, as the least integer cum: float shares miss it (m=11, g=11 and m=7, g=10
+        # of A.2).
+        least = [-(-q * total // num_buckets) for q in range(1, num_buckets)]
+        return cls(counts, _split_by_mass(counts, np.array(least, np.int64)), num_buckets)
+
+    @classmethod
+    def from_masses(cls, mass: ArrayLike, num_buckets: int) -> Self:
+        """As `from_counts`, for real masses such as probabilities (Figure 6).
+
+        Sums are float64, so a class that reaches a share exactly may fall on either side of it;
+        where the masses are counts, use `from_counts`.
+
+        Args:
+          mass: real numbers ``[class]``; zero where a class does not occur.
+          num_buckets: how many.
+
+        Raises:
+          TypeError: if masses are not real numbers.
+          ValueError: if masses are as `checked_masses` forbids, or there is not one bucket.
+        """
+        mass = checked_masses(mass).astype(np.float64)
+        total = np.cumsum(mass[rank_order(mass)])[-1]  # the sum that the shares are compared with
+        least = np.arange(1, num_buckets) / num_buckets * total
+        return cls(mass, _split_by_mass(mass, least), num_buckets)
+
+    @classmethod
+    def levels(cls, counts: ArrayLike) -> Self:
+        """One bucket for each distinct count, the largest first: the groups i of section A.1.
+
+        Args:
+          counts: integers ``[class]``; zero where a class does not occur.
+
+        Raises:
+          TypeError: if counts are not integers.
+          ValueError: if counts are as `checked_masses` forbids.
+        """
+        counts = _checked_counts(counts)
+        occurring = np.unique(counts[counts > 0])  # ascending
+        level = len(occurring) - 1 - np.searchsorted(occurring, counts)
+        return cls(counts, np.where(counts > 0, level, -1), len(occurring))
+
+    @cached_property
+    def num_classes(self) -> np.ndarray:
+        """Classes in each bucket, int64 ``[bucket]``."""
+        occurs = self.counts > 0
+        return np.bincount(self.bucket_of_class[occurs], minlength=self.num_buckets)
+
+    @cached_property
+    def num_examples(self) -> np.ndarray:
+        """Examples in each bucket, of the dtype of ``counts``, ``[bucket]``."""
+        return self._sum(self.counts)
+
+    @cached_property
+    def unigram_loss(self) -> np.ndarray:
+        """Loss in nats of a model that outputs the class frequencies, float64 ``[bucket]``.
+
+        ``B_g = Σ n_k ln(n / n_k) / Σ n_k`` over the classes k of the bucket (section A.1); NaN for
+        an empty bucket.
+        """
+        occurs = self.counts > 0
+        surprise = np.zeros(len(self.counts))
+        surprise[occurs] = np.log(self.counts.sum() / self.counts[occurs])
+        total = self._sum(self.counts * surprise)
+        nothing = np.full(self.num_buckets, np.nan)
+        return np.divide(total, self.num_examples, out=nothing, where=self.num_classes > 0)
+
+    def _sum(self, values: np.ndarray) -> np.ndarray:
+        """Sum of ``values [class]`` in each bucket."""
+        occurs = self.counts > 0
+        total = np.zeros(self.num_buckets, values.dtype)
+        np.add.at(total, self.bucket_of_class[occurs], values[occurs])
+        return total
+
+
+def _checked_counts(counts: ArrayLike) -> np.ndarray:
+    counts = checked_masses(counts)
+    if not np.issubdtype(counts.dtype, np.integer):
+        raise TypeError(
+            f"counts have dtype {counts.dtype}; give integers, or use FrequencyBuckets.from_masses "
+            "for real masses."
+        )
+    return counts
+
+
+def _split_by_mass(mass: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Bucket of each class, split after the first class at which each of ``least`` is reached."""
+    order = rank_order(mass)
+    order = order[: np.count_nonzero(mass)]
+    # Repeated ends are empty buckets, as in np.split(order, end).
+    end = np.searchsorted(np.cumsum(mass[order]), least, side="left") + 1
+    bucket_of_class = np.full(len(mass), -1, np.int32)
+    bucket_of_class[order] = np.searchsorted(end, np.arange(len(order)), side="right")
+    return bucket_of_class

@@ -1,0 +1,105 @@
+"""How often each class occurs."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def class_counts(label: ArrayLike, num_classes: int | None = None) -> np.ndarray:
+    """Number of examples of each class.
+
+    Args:
+      label: integers ``[example]``, each in ``0 .. num_classes - 1``.
+      num_classes: length of the result; None: one more than the largest label.
+
+    Returns:
+      int64 ``[class]``, zero for classes that do not occur.
+
+    Raises:
+      TypeError: if labels are not of an integer dtype.
+      ValueError: if labels are not one-dimensional or out of range, or ``num_classes`` is None and
+        there is no label to take it from.
+    """
+    label = checked_labels(label, num_classes)
+    if num_classes is None and label.size == 0:
+        raise ValueError("no labels were given, so the number of classes is unknown; pass it.")
+    return np.bincount(label, minlength=num_classes or 0).astype(np.int64, copy=False)
+
+
+def checked_labels(label: ArrayLike, num_classes: int | None = None) -> np.ndarray:
+    """``label`` as an integer array ``[example]``; raises as `class_counts` tells."""
+    label = np.asarray(label)
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; give 1 or more.")
+    if not np.issubdtype(label.dtype, np.integer):
+        raise TypeError(f"labels have dtype {label.dtype}; give integers, e.g. int32.")
+    if label.ndim != 1:
+        raise ValueError(f"labels have shape {label.shape}; give one axis, as by reshape(-1).")
+    if label.size and (label.min() < 0 or (num_classes is not None and label.max() >= num_classes)):
+        outside = label < 0
+        if num_classes is not None:
+            outside |= label >= num_classes
+        first = int(np.argmax(outside))
+        allowed = "0 or more" if num_classes is None else f"in 0 .. {num_classes - 1}"
+        raise ValueError(
+            f"{np.count_nonzero(outside)} of {label.size} labels are out of range, the first is "
+            f"{label[first]} at position {first}; labels must be {allowed}. Leave masked examples "
+            "out, or give them a label in range and weight 0."
+        )
+    return label.astype(np.intp, copy=False)
+
+
+def checked_masses(mass: ArrayLike) -> np.ndarray:
+    """``mass [class]``, counts or real masses, as int64 or float64.
+
+    Raises:
+      TypeError: if the masses are not real numbers.
+      ValueError: if they are not one-dimensional, are empty or all zero, or one is negative or not
+        finite.
+    """
+    mass = np.asarray(mass)
+    if mass.ndim != 1 or mass.size == 0:
+        raise ValueError(f"class masses have shape {mass.shape}; give one number per class.")
+    if np.issubdtype(mass.dtype, np.integer):
+        mass = mass.astype(np.int64)
+    elif np.issubdtype(mass.dtype, np.floating):
+        mass = mass.astype(np.float64)
+    else:
+        raise TypeError(f"class masses have dtype {mass.dtype}; give integers or real numbers.")
+    wrong = ~(np.isfinite(mass) & (mass >= 0))
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise ValueError(f"class {first} has mass {mass[first]}; masses must be finite and >= 0.")
+    if not mass.any():
+        raise ValueError(f"all {mass.size} classes have mass 0; at least one must occur.")
+    return mass
+
+
+def rank_order(counts: ArrayLike) -> np.ndarray:
+    """Classes from the most to the least frequent, int ``[class]``.
+
+    Classes of equal count keep the order of their indices. (The paper's code leaves that order to
+    an unstable sort, section A.2.)
+
+    Args:
+      counts: examples of each class ``[class]``, or real masses.
+
+    Raises:
+      TypeError, ValueError: as `checked_masses`.
+    """
+    return np.argsort(-checked_masses(counts), kind="stable")
+
+
+def entropy(counts: ArrayLike) -> float:
+    """Entropy of the class frequencies in nats, ``H(π) = Σ π_k ln(1/π_k)``.
+
+    It is the loss of a model that knows the frequencies and nothing else (section A.1).
+
+    Args:
+      counts: examples of each class ``[class]``, or real masses; need not be normalised.
+
+    Raises:
+      TypeError, ValueError: as `checked_masses`.
+    """
+    mass = checked_masses(counts)
+    probability = mass[mass > 0] / mass.sum()  # 0 ln 0 = 0
+    return float(-np.sum(probability * np.log(probability)))

@@ -1,0 +1,1 @@
+"""Class distributions and data sets, as NumPy arrays."""

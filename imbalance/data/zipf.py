@@ -1,0 +1,116 @@
+"""Class distributions: how many examples each class has, the most frequent class first."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+# The float64 quotas of power_law_counts are then off by far less than one example.
+_MAX_EXAMPLES = 2**40
+
+
+def grouped_counts(m: int) -> np.ndarray:
+    """``2^i`` classes of ``2^(m-i)`` examples for ``i = 0 .. m-1`` (section A.1).
+
+    ``n = m 2^m`` examples in ``c = 2^m - 1`` classes (erratum E1: the paper's text says
+    ``2^(m+1) - 1``).
+
+    Returns:
+      int64 ``[class]``, the most frequent class first.
+
+    Raises:
+      ValueError: if m is not an integer in 1 .. 20.
+    """
+    if not isinstance(m, int | np.integer) or not 1 <= m <= 20:
+        raise ValueError(f"m is {m!r}; give an integer in 1 .. 20 (2^m - 1 classes).")
+    group = np.arange(m, dtype=np.int64)
+    return np.repeat(2 ** (m - group), 2**group)
+
+
+def power_law_counts(num_examples: int, num_classes: int, exponent: float) -> np.ndarray:
+    """Counts ``n_k ∝ k^-exponent`` that sum to ``num_examples``, at least one each.
+
+    Largest remainders with a floor of one: the classes whose share would be less than one example
+    get one; the others divide the rest in proportion to ``k^-exponent``, rounded down; what is then
+    left goes, one each, to the largest fractions (ties: the more frequent class).
+
+    Args:
+      num_examples: their sum, exactly; at most 2^40.
+      num_classes: how many; at most ``num_examples``.
+      exponent: 0 for equal classes, 1 for Zipf's law.
+
+    Returns:
+      int64 ``[class]``, non-increasing.
+
+    Raises:
+      ValueError: if the sizes do not fit, or the exponent is negative or not finite.
+    """
+    _check_sizes(num_examples, num_classes)
+    if num_examples > _MAX_EXAMPLES:
+        raise ValueError(f"num_examples is {num_examples}; give at most 2^40 = {_MAX_EXAMPLES}.")
+    if not (math.isfinite(exponent) and exponent >= 0):
+        raise ValueError(f"exponent is {exponent}; give a finite number, 0 or more.")
+    rank = np.arange(1, num_classes + 1)
+    # Tiny exponents: rounding in the power must not put a class above the one before it.
+    share = np.minimum.accumulate(rank ** -float(exponent))
+    # If the h first classes have more than the floor, they divide n - (c - h) examples. The
+    # largest h at which the last of them still gets one is the h of the docstring; h = 1 always is.
+    divided = num_examples - num_classes + rank
+    scale = divided / np.cumsum(share)
+    h = int(np.count_nonzero(scale * share >= 1))
+    quota = scale[h - 1] * share[:h]
+    counts = np.ones(num_classes, np.int64)
+    counts[:h] = np.floor(quota)
+    left = num_examples - int(counts.sum())
+    largest = np.argsort(np.floor(quota) - quota, kind="stable")[:left]
+    counts[largest] += 1
+    return counts
+
+
+def uniform_counts(num_examples: int, num_classes: int) -> np.ndarray:
+    """Counts that differ by one at most and sum to ``num_examples``; the larger ones come first.
+
+    Returns:
+      int64 ``[class]``.
+
+    Raises:
+      ValueError: if there is not one class, or fewer examples than classes.
+    """
+    _check_sizes(num_examples, num_classes)
+    each, left = divmod(num_examples, num_classes)
+    return each + (np.arange(num_classes) < left).astype(np.int64)
+
+
+def labels_from_counts(counts: ArrayLike) -> np.ndarray:
+    """Every class as often as its count says, in the order of the classes.
+
+    Args:
+      counts: integers ``[class]``, 0 or more.
+
+    Returns:
+      int32 ``[example]``, sorted.
+
+    Raises:
+      TypeError: if counts are not integers.
+      ValueError: if counts are not one-dimensional, or one is negative.
+    """
+    counts = np.asarray(counts)
+    if not np.issubdtype(counts.dtype, np.integer):
+        raise TypeError(f"counts have dtype {counts.dtype}; give integers.")
+    if counts.ndim != 1:
+        raise ValueError(f"counts have shape {counts.shape}; give one integer per class.")
+    if counts.size and counts.min() < 0:
+        first = int(np.argmax(counts < 0))
+        raise ValueError(f"class {first} has count {counts[first]}; counts must be 0 or more.")
+    return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+
+
+def _check_sizes(num_examples: int, num_classes: int) -> None:
+    for size in (num_examples, num_classes):
+        if not isinstance(size, int | np.integer):
+            raise ValueError(f"a size is {size!r}; give the numbers of examples and classes whole.")
+    if num_classes < 1 or num_examples < num_classes:
+        raise ValueError(
+            f"{num_examples} examples in {num_classes} classes; give 1 class or more, and at least "
+            "one example each."
+        )

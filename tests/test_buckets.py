@@ -1,0 +1,251 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imbalance.analysis import FrequencyBuckets, loss_by_bucket
+from imbalance.analysis.counts import entropy
+from imbalance.data.zipf import grouped_counts, labels_from_counts
+from imbalance.theory import zipf_probabilities
+
+# Section A.2: counts, then classes, examples and unigram loss of each of ten buckets. For m=7 the
+# paper's float sums give 5, 7 classes instead of 4, 8: test_float_shares_differ_from_exact_ones.
+TABLES = {
+    "m=11": (
+        grouped_counts(11),
+        [2, 2, 6, 12, 25, 55, 115, 243, 512, 1075],
+        [3072, 1536, 2304, 2176, 2176, 2272, 2240, 2248, 2252, 2252],
+        [2.63, 3.32, 4.02, 4.76, 5.50, 6.24, 7.00, 7.76, 8.51, 9.27],
+    ),
+    "m=7": (
+        grouped_counts(7),
+        [1, 1, 2, 3, 4, 8, 11, 21, 32, 44],
+        [128, 64, 96, 96, 64, 96, 88, 88, 88, 88],
+        [1.95, 2.64, 2.87, 3.33, 4.03, 4.26, 4.72, 5.35, 5.73, 6.10],
+    ),
+    "m=8": (
+        grouped_counts(8),
+        [1, 2, 2, 4, 6, 13, 23, 38, 64, 102],
+        [256, 256, 128, 192, 192, 208, 208, 200, 204, 204],
+        [2.08, 2.77, 3.47, 3.70, 4.16, 4.85, 5.39, 5.91, 6.42, 6.93],
+    ),
+    "heavy-tailed ImageNet": (
+        -(-1300 // np.arange(1, 1001)),
+        [1, 2, 3, 7, 15, 33, 70, 142, 270, 457],
+        [1300, 1084, 802, 952, 978, 1017, 1022, 1021, 1021, 1020],
+        [2.06, 2.92, 3.63, 4.30, 5.03, 5.78, 6.53, 7.24, 7.88, 8.41],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("counts", "classes", "examples", "unigram"), TABLES.values(), ids=TABLES.keys()
+)
+def test_reference_tables(counts, classes, examples, unigram):
+    buckets = FrequencyBuckets.from_counts(counts, 10)
+    assert buckets.num_classes.tolist() == classes
+    assert buckets.num_examples.tolist() == examples
+    np.testing.assert_allclose(buckets.unigram_loss, unigram, atol=0.0051, rtol=0)
+
+
+def test_heavy_tailed_imagenet_totals():
+    counts = TABLES["heavy-tailed ImageNet"][0]
+    assert counts.sum() == 10_217
+    assert entropy(counts) == pytest.approx(5.32, abs=0.005)
+
+
+def test_barcoded_mnist_in_two():
+    """Section A.2: the split function needs some barcoded classes to reach half."""
+    buckets = FrequencyBuckets.from_counts([5000] * 10 + [5] * 10_240, 2)
+    assert buckets.num_classes.tolist() == [130, 10_120]
+    assert buckets.num_examples.tolist() == [50_600, 50_600]
+
+
+def test_a_grouping_of_ones_own():
+    """Section A.2: digits against barcoded classes, by construction."""
+    counts = np.array([5000] * 10 + [5] * 10_240)
+    buckets = FrequencyBuckets(counts, (np.arange(10_250) >= 10).astype(int), 2)
+    assert buckets.num_examples.tolist() == [50_000, 51_200]
+    np.testing.assert_allclose(buckets.unigram_loss, [3.0, 9.92], atol=0.01)
+
+
+def test_quadratic_masses():
+    buckets = FrequencyBuckets.from_masses(zipf_probabilities(1000), 10)
+    assert buckets.num_classes.tolist() == [1, 1, 3, 6, 13, 26, 56, 118, 249, 527]
+    mass = [0.134, 0.067, 0.105, 0.098, 0.101, 0.097, 0.100, 0.100, 0.100, 0.100]
+    np.testing.assert_allclose(buckets.num_examples, mass, atol=0.0005, rtol=0)
+    assert buckets.counts.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("m", "num_buckets", "exact", "in_floats"),
+    [
+        (
+            11,
+            11,
+            [2**i for i in range(11)],
+            [1, 2, 4, 9, 16, 32, 63, 128, 256, 513, 1023],
+        ),
+        (7, 10, TABLES["m=7"][1], [1, 1, 2, 3, 5, 7, 11, 21, 32, 44]),
+    ],
+)
+def test_float_shares_differ_from_exact_ones(m, num_buckets, exact, in_floats):
+    """Where a class reaches a share exactly, the paper's float sums put it on either side (A.2)."""
+    counts = grouped_counts(m)
+    reached = np.searchsorted(
+        np.cumsum(counts / counts.sum()), np.linspace(0, 1, num_buckets + 1)[1:-1]
+    )
+    assert np.diff(np.concatenate([[0], reached + 1, [len(counts)]])).tolist() == in_floats
+    assert FrequencyBuckets.from_counts(counts, num_buckets).num_classes.tolist() == exact
+
+
+@pytest.mark.parametrize("m", [1, 7, 11])
+def test_levels_are_the_groups_of_the_grouped_distribution(m):
+    buckets = FrequencyBuckets.levels(grouped_counts(m))
+    assert buckets.num_classes.tolist() == [2**i for i in range(m)]
+    assert buckets.num_examples.tolist() == [2**m] * m
+    # Section A.1: B_i = ln m + i ln 2.
+    expected = np.log(m) + np.arange(m) * np.log(2)
+    np.testing.assert_allclose(buckets.unigram_loss, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_levels_leave_out_classes_that_do_not_occur():
+    buckets = FrequencyBuckets.levels([0, 5, 9, 5])
+    assert buckets.bucket_of_class.tolist() == [-1, 1, 0, 1]
+    assert buckets.num_buckets == 2
+
+
+def test_a_class_over_several_shares_leaves_empty_buckets():
+    buckets = FrequencyBuckets.from_counts([0, 8, 1, 1], 5)
+    assert buckets.bucket_of_class.tolist() == [-1, 0, 4, 4]
+    assert buckets.num_classes.tolist() == [1, 0, 0, 0, 2]
+    assert buckets.num_examples.tolist() == [8, 0, 0, 0, 2]
+    assert np.isnan(buckets.unigram_loss).tolist() == [False, True, True, True, False]
+
+
+def test_counts_beyond_float64_are_split_exactly():
+    half = 2**60
+    assert FrequencyBuckets.from_counts([half + 1, half], 2).num_classes.tolist() == [1, 1]
+    counts = [half, half - 1, 2]
+    assert FrequencyBuckets.from_counts(counts, 2).num_classes.tolist() == [2, 1]
+
+
+def test_the_arrays_are_copies_that_cannot_be_changed():
+    counts = np.array([3, 1])
+    buckets = FrequencyBuckets.from_counts(counts, 2)
+    counts[0] = 0
+    assert buckets.counts.tolist() == [3, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        buckets.counts[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        buckets.bucket_of_class[0] = 0
+
+
+some_counts = st.lists(st.integers(0, 50), min_size=1, max_size=60).filter(any).map(np.array)
+
+
+def by_definition(counts, num_buckets):
+    """Section A.2, step by step, in Python integers."""
+    order = sorted((k for k in range(len(counts)) if counts[k]), key=lambda k: (-counts[k], k))
+    cumulative = [sum(int(counts[k]) for k in order[: i + 1]) for i in range(len(order))]
+    ends = []
+    for q in range(1, num_buckets):
+        reached = [c * num_buckets >= q * cumulative[-1] for c in cumulative]
+        ends.append(reached.index(True) + 1)
+    return [part.tolist() for part in np.split(np.array(order), ends)]
+
+
+@given(some_counts, st.integers(1, 15))
+def test_buckets_are_those_of_the_definition(counts, num_buckets):
+    buckets = FrequencyBuckets.from_counts(counts, num_buckets)
+    expected = by_definition(counts, num_buckets)
+    assert len(expected) == buckets.num_buckets == num_buckets
+    for b, classes in enumerate(expected):
+        assert np.flatnonzero(buckets.bucket_of_class == b).tolist() == sorted(classes)
+
+
+@given(some_counts, st.integers(1, 15))
+def test_buckets_partition_the_classes_more_frequent_first(counts, num_buckets):
+    for buckets in (
+        FrequencyBuckets.from_counts(counts, num_buckets),
+        FrequencyBuckets.from_masses(counts / 7, num_buckets),
+        FrequencyBuckets.levels(counts),
+    ):
+        bucket = buckets.bucket_of_class
+        assert bucket.dtype == np.int32
+        assert ((bucket == -1) == (counts == 0)).all()
+        assert bucket.max() < buckets.num_buckets
+        assert buckets.num_classes.sum() == np.count_nonzero(counts)
+        assert buckets.num_examples.sum() == pytest.approx(buckets.counts.sum(), rel=1e-12)
+        occurring = np.flatnonzero(counts)
+        by_bucket = occurring[np.argsort(bucket[occurring], kind="stable")]
+        smallest_so_far = np.inf
+        for b in np.unique(bucket[occurring]):
+            inside = counts[by_bucket[bucket[by_bucket] == b]]
+            assert inside.max() <= smallest_so_far
+            smallest_so_far = inside.min()
+
+
+@given(some_counts, st.integers(1, 15), st.integers(0, 2**32 - 1))
+def test_mass_weighted_mean_over_buckets_is_the_overall_mean(counts, num_buckets, seed):
+    buckets = FrequencyBuckets.from_counts(counts, num_buckets)
+    loss = np.random.default_rng(seed).exponential(size=counts.sum())
+    by_bucket = loss_by_bucket(loss, labels_from_counts(counts), buckets)
+    share = buckets.num_examples / counts.sum()
+    assert (np.isnan(by_bucket) == (share == 0)).all()
+    assert np.nansum(share * by_bucket) == pytest.approx(loss.mean(), rel=1e-10)
+    # Likewise the unigram losses, whose overall mean is the entropy.
+    overall = np.nansum(share * buckets.unigram_loss)
+    assert overall == pytest.approx(entropy(counts), rel=1e-10, abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        FrequencyBuckets.from_counts,
+        FrequencyBuckets.levels,
+        lambda mass: FrequencyBuckets.from_masses(mass, 3),
+    ],
+    ids=["from_counts", "levels", "from_masses"],
+)
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([], "shape"),
+        ([[1, 2]], "shape"),
+        ([1, -2], "class 1 has mass -2"),
+        ([1.0, np.nan], "class 1 has mass nan"),
+        ([0, 0], "all 2 classes have mass 0"),
+    ],
+)
+def test_wrong_counts_are_refused(make, counts, message):
+    with pytest.raises(ValueError, match=message):
+        make(counts)
+
+
+def test_counts_must_be_integers():
+    for make in (FrequencyBuckets.from_counts, FrequencyBuckets.levels):
+        with pytest.raises(TypeError, match="from_masses"):
+            make([2.0, 1.0])
+
+
+@pytest.mark.parametrize("num_buckets", [0, -1])
+def test_at_least_one_bucket(num_buckets):
+    for make in (FrequencyBuckets.from_counts, FrequencyBuckets.from_masses):
+        with pytest.raises(ValueError, match=f"num_buckets is {num_buckets}"):
+            make([2, 1], num_buckets)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "error", "message"),
+    [
+        ([0, 1], ValueError, r"shape \(2,\)"),
+        ([0.0, 1.0, -1.0], TypeError, "dtype float64"),
+        ([0, 2, -1], ValueError, "class 1 with count 4 is in bucket 2"),
+        ([0, -1, -1], ValueError, "class 1 with count 4 is in bucket -1"),
+        ([0, 1, 1], ValueError, "class 2 with count 0 is in bucket 1"),
+    ],
+)
+def test_a_grouping_that_does_not_fit_is_refused(bucket, error, message):
+    with pytest.raises(error, match=message):
+        FrequencyBuckets(np.array([9, 4, 0]), np.array(bucket), 2)
