@@ -1,0 +1,1 @@
+"""Architectures, as flax modules that map inputs to logits."""

@@ -1,0 +1,108 @@
+"""A task is two pure functions: how parameters start, and the loss of every single example.
+
+Losses are never reduced inside a task. The mean that is trained on, the buckets that are drawn and
+whatever a user computes all come from the same `Examples`, so they cannot disagree.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+Params = Any  # a pytree of arrays
+Leaf = Any  # an array, or what stands for one in a tree: a shape, a sharding, an axis
+
+
+class Batch(NamedTuple):
+    """Rows of data; every leaf has the same leading axis ``[row, ...]``."""
+
+    input: Any  # a pytree of arrays, or None where the task needs no input
+    label: Leaf  # int32 [row, ...]
+    weight: Leaf  # float32 [row, ...]; 0 masks padding
+
+
+class Examples(NamedTuple):
+    """What a task reports of each example (a sample, or a token position)."""
+
+    loss: jax.Array  # float32 [example], nats
+    label: jax.Array  # int32 [example], the class analyses group by
+    weight: jax.Array  # float32 [example]; 0 masks
+
+
+class Task(NamedTuple):
+    """The contract between models and the engine."""
+
+    init: Callable[[jax.Array], Params]  # key -> parameters
+    per_example: Callable[[Params, Batch, jax.Array | None], Examples]  # key: None is deterministic
+
+
+class Objective(NamedTuple):
+    """What training minimises: ``Σ w ω_y ℓ / Σ w ω_y + (l2 / 2) ‖W‖²`` (sections C.2, E.2.15).
+
+    Reported losses never contain ``ω`` or the penalty.
+    """
+
+    class_weight: jax.Array | None = None  # ω, float32 [class]; None is one for every class
+    l2: jax.Array | float | None = None  # on weight matrices, not on biases; None leaves it out
+
+
+def classification(build: Callable[[nnx.Rngs], nnx.Module]) -> Task:
+    """Cross-entropy of the model's logits against one label a row.
+
+    Args:
+      build: makes the flax module from its random streams. The module maps ``Batch.input`` to
+        logits and names the axis of its classes in ``class_axis``.
+    """
+    model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    class_axis = model.class_axis  # pyright: ignore[reportAttributeAccessIssue]
+    # This seam is the only place that knows flax: outside it parameters are a plain pytree.
+    graphdef, _ = nnx.split(model)
+
+    def init(key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key))))
+
+    def per_example(params: Params, batch: Batch, key: jax.Array | None) -> Examples:
+        del key  # no dropout in these models
+        logits = nnx.merge(graphdef, params)(batch.input)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label, axis=class_axis)
+        return Examples(loss, batch.label, batch.weight)
+
+    return Task(init, per_example)
+
+
+def quadratic(num_classes: int) -> Task:
+    """The weighted quadratic of section 3.1 and Figure 6.
+
+    Class k has loss ``w_k² / 2`` and starts at ``w_k = 1``. The data's weights are the class
+    probabilities, so the objective is ``½ Σ π_k w_k²``.
+    """
+
+    def init(key: jax.Array) -> Params:
+        del key  # the start is the same for every seed
+        return {"weight": jnp.ones(num_classes)}
+
+    def per_example(params: Params, batch: Batch, key: jax.Array | None) -> Examples:
+        del key
+        return Examples(params["weight"][batch.label] ** 2 / 2, batch.label, batch.weight)
+
+    return Task(init, per_example)
+
+
+def accumulate(function: Callable[[Batch, Any], Any], batch: Batch) -> Any:
+    """Sum of ``function(microbatch, index)`` over the leading axis of ``batch [micro, row, ...]``.
+
+    Only one microbatch is worked on at a time, so memory does not grow with their number.
+    """
+    count = batch.weight.shape[0]
+    if count == 1:
+        return function(jax.tree.map(lambda leaf: leaf[0], batch), 0)
+
+    def add(sums, one):
+        return jax.tree.map(jnp.add, sums, function(*one)), None
+
+    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], batch), 0)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return jax.lax.scan(add, zeros, (batch, jnp.arange(count)))[0]
