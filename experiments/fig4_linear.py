@@ -47,7 +47,7 @@ def sweeps(scale):
     """Gradient descent and Adam, both with momentum, over their grids."""
     m, steps, gd, adam = {
         "smoke": (4, 20, (-3, -1), (-4, -2)),
-        "laptop": (8, 150, (-2.5, -0.5), (-3.5, -1.5)),
+        "laptop": (8, 150, (-2.5, -1), (-3.5, -2)),
         "paper": (11, 1000, (-3, -1), (-5, -3)),
     }[scale]
     shown = SHOWN[scale]

@@ -36,7 +36,7 @@ SHORT = {"stable": "rule S", "final": "rule F"}
 def sweeps(scale):
     """Equal grids on both kinds of labels; the specification's own size is m = 7."""
     m, seeds = (4, (0,)) if scale == "smoke" else (7, (0, 1, 2))
-    rates = {"gd": half_decades(-2, 3), "adam": half_decades(-4, -1)}
+    rates = {"gd": half_decades(-1.5, 3), "adam": half_decades(-3.5, -1)}
     short, long = HORIZONS[scale]
     stops = (*linear_stops(short, 11), *linear_stops(long, 31))
     return {
@@ -46,20 +46,20 @@ def sweeps(scale):
 
 
 def draw(dataset):
-    """A row a kind of labels: final loss by rate, both optimizers, and what the rules select."""
+    """A row a kind of labels: final loss by rate, what the rules select, and the buckets."""
     horizon = HORIZONS[dataset.attrs["scale"]][-1]
     figure, axes = plots.panels(2, 4)
     for row, labels in zip(axes, ("heavy-tailed", "balanced"), strict=True):
         one = dataset.sel(labels=labels)
         _final_by_rate(row[0], one, horizon)
         stable = at_best(one, horizon, "stable")
-        for axis, optimizer in zip(row[1:3], ("gd", "adam"), strict=True):
+        for axis, optimizer in zip(row[2:], ("gd", "adam"), strict=True):
             plots.by_bucket(axis, stable.sel(optimizer=optimizer))
             eta = plots.exponent(stable["learning_rate"].sel(optimizer=optimizer).item())
             axis.set(title=f"{plots.label(optimizer)}, rule S: η = {eta}", ylim=(0, 7))
-        _winners(row[3], one, horizon)
+        _winners(row[1], one, horizon)
         row[0].set_ylabel(f"{labels} labels\nloss at step {horizon}")
-    plots.bucket_bar(figure, axes[0, 2], dataset.sizes["bucket"])
+    plots.bucket_bar(figure, axes[0, 3], dataset.sizes["bucket"])
     figure.suptitle(
         "The gap comes with heavy-tailed labels, and the rule of selection decides how long it "
         "lasts\nrule S: loss never above 1.5 times its start (filled dots); "
@@ -97,9 +97,7 @@ def _winners(axis, one, horizon):
             linewidth=1,
             label=f"{SHORT[rule]}: η = {eta}",
         )
-    axis.set(
-        yscale="log", ylim=(1e-5, 1e6), xlabel="step", title="GD's winners, loss at every step"
-    )
+    axis.set(yscale="log", ylim=(1e-5, 1e6), xlabel="step", title="GD's best, every step")
     axis.margins(x=0)
     axis.legend()
 
@@ -133,9 +131,10 @@ def claims(dataset):
         rows.append(
             between(
                 "E.4",
-                f"{SHORT[rule]}, t = {horizon}: gap on balanced labels over that on heavy-tailed",
-                gaps["balanced"] / gaps["heavy-tailed"],
-                high=1 / 3,
+                f"{SHORT[rule]}, t = {horizon}: gap on balanced labels minus a third of the gap on "
+                "heavy-tailed ones, nats",
+                gaps["balanced"] - gaps["heavy-tailed"] / 3,
+                high=0.0,
                 fixed="before any run",
             )
         )

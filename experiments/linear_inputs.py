@@ -9,7 +9,7 @@ Draws:  figures/linear_inputs.png
 
 from imbalance import plots
 from imbalance.analysis.labelled import at_best, at_fixed
-from imbalance.claims import between, close, inside_grid
+from imbalance.claims import between, inside_grid, undecided
 from imbalance.data.linear import Normal
 from imbalance.experiment import Experiment, main
 from imbalance.problems import heavy_tailed_linear
@@ -37,7 +37,7 @@ def sweeps(scale):
     shapes = [(mean, 1.0) for mean in MEANS] + [(0.0, scale_) for scale_ in SCALES]
     if scale == "smoke":
         shapes = [(1.0, 1.0), (0.0, 1.0)]
-    rates = {"gd": half_decades(-2.5, 3.5), "adam": half_decades(-3.5, 0)}
+    rates = {"gd": half_decades(-2, 3), "adam": half_decades(-3, 1)}
     return {
         name(mean, deviation): Sweep(
             heavy_tailed_linear(m, inputs=Normal(mean, deviation), num_buckets=None),
@@ -143,12 +143,12 @@ def claims(dataset):
         for (inputs, optimizer), expected in REFERENCE.items():
             found = fixed[inputs]["bucket_loss"].sel(optimizer=optimizer)
             rows.append(
-                close(
+                undecided(
                     "E.2.14",
-                    f"Inputs {inputs}, {plots.label(optimizer)} at t = {STEPS}: levels",
-                    found.values,
-                    expected,
-                    atol=0.3,
+                    f"Inputs {inputs}, {plots.label(optimizer)} at t = {STEPS}: levels (frequent "
+                    "ones oscillate from step to step)",
+                    f"{', '.join(map(str, expected))} in one seed, no tolerance given",
+                    ", ".join(f"{level:.2f}" for level in found.values),
                     fixed="after a pilot",
                 )
             )

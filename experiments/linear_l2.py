@@ -17,7 +17,7 @@ from imbalance.sweep import Sweep, half_decades
 
 GRIDS = {  # m, steps, penalties, exponents of GD's and Adam's rates
     "smoke": (4, 16, (0.0, 0.1), (-2, -1), (-3, -2)),
-    "laptop": (7, 200, (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1), (-2, -1), (-3.5, -2.5)),
+    "laptop": (7, 200, (0.0, 1e-4, 1e-3, 1e-2, 1e-1), (-2, -1), (-3, -2)),
     "paper": (11, 1000, (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1), (-3.5, -2), (-4.5, -3)),
 }
 OPTIMIZERS = ("gd+m", "adam+m")
@@ -44,7 +44,7 @@ def draw(dataset):
             axis.set(title=f"{plots.label(optimizer)}, λ = {l2:g}", ylim=(0, top))
         row[0].set_ylabel("loss without penalty (nats)")
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
-    plots.footnote(figure, chosen, "L2 regularisation (dotted: overall loss)")
+    plots.headline(figure, chosen, "L2 regularisation (dotted: overall loss)")
     return figure
 
 

@@ -2,6 +2,7 @@
 
 Claim (section E.2.12): given 10,000 steps gradient descent fits all levels, but at every horizon
 they are ordered by frequency, and the rarest stays above its starting loss for a thousand steps.
+Laptop scale stops at 3,000 steps; --scale paper takes a minute more and goes to the end.
 
 Run:    python experiments/linear_long.py
 Draws:  figures/linear_long.png
@@ -15,13 +16,14 @@ from imbalance.problems import heavy_tailed_linear
 from imbalance.sweep import Sweep, linear_stops
 
 RATE = 1e-2
-HORIZONS = {"smoke": (10, 40), "laptop": (100, 1000, 10_000), "paper": (100, 1000, 10_000)}
+HORIZONS = {"smoke": (10, 40), "laptop": (100, 1000, 3000), "paper": (100, 1000, 10_000)}
 REFERENCE = {  # t: overall | levels with 128, 64, ... 2 examples a class; one seed, own NumPy
     100: (3.955, 1.90, 2.57, 3.27, 4.01, 4.80, 5.38, 5.76),
     1000: (3.17, 1.40, 1.89, 2.48, 3.09, 3.78, 4.42, 5.14),
+    3000: (1.80, 0.83, 1.03, 1.31, 1.62, 2.09, 2.56, 3.18),
     10_000: (0.270, 0.22, 0.23, 0.25, 0.26, 0.29, 0.31, 0.34),
 }
-TOLERANCE = {100: 0.15, 1000: 0.15, 10_000: 0.15}
+TOLERANCE = 0.15  # of T9; the spread of five seeds is 0.06
 
 
 def sweeps(scale):
@@ -71,7 +73,7 @@ def claims(dataset):
                     f"GD 10^-2 at t = {step}: loss of each level",
                     levels.values,
                     expected,
-                    atol=TOLERANCE[step],
+                    atol=TOLERANCE,
                     fixed="after a pilot",
                 ),
                 close(
@@ -79,7 +81,7 @@ def claims(dataset):
                     f"GD 10^-2 at t = {step}: overall loss",
                     [float(run["loss"].sel(step=step))],
                     [overall],
-                    atol=TOLERANCE[step],
+                    atol=TOLERANCE,
                     fixed="after a pilot",
                 ),
             ]

@@ -24,10 +24,10 @@ GRIDS = {  # exponents of ten at laptop scale, and at the paper's m = 11 (sectio
     "normalized_gd+m": ((-2, 0), (-3, -1)),
     "sign+m": ((-5, -3), (-6, -4)),
     "scaled_sign": ((-7, -5), (-9, -7)),
-    "scaled_sign+m": ((-8, -6), (-9, -7)),
+    "scaled_sign+m": ((-7, -5), (-9, -7)),
     "adagrad": ((-2.5, -0.5), (-5, -2)),
     "armijo": ((0, 0), (0, 0)),
-    "lion": ((-4.5, -2.5), (-6, -4)),
+    "lion": ((-4, -2), (-6, -4)),
     "muon": ((-1.5, 0.5), (-3, -1)),
 }
 ROWS = (
@@ -59,7 +59,7 @@ def draw(dataset):
         for axis in row[1 + len(optimizers) :]:
             axis.set_axis_off()
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
-    plots.footnote(figure, chosen, "More optimizers on random heavy-tailed labels")
+    plots.headline(figure, chosen, "More optimizers on random heavy-tailed labels")
     return figure
 
 

@@ -114,7 +114,7 @@ def spearman(values: ArrayLike) -> float:
 
 
 def _numbers(values: np.ndarray) -> str:
-    return ", ".join(f"{value:.4g}" for value in np.atleast_1d(values))
+    return ", ".join(f"{value:.5g}" for value in np.atleast_1d(values))
 
 
 def to_markdown(claims: Iterable[Claim]) -> str:

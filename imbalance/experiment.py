@@ -162,6 +162,7 @@ def perform(experiment: Experiment, options: Options, progress: Progress) -> lis
     pieces = _pieces(experiment, options)
     todo = _todo(pieces, options)
     if todo:
+        progress.now(f"{experiment.name}: compiling")
         _say_memory(experiment, options, todo, progress)
     for piece_group in _grouped(todo):
         first = piece_group[0]

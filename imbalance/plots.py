@@ -4,6 +4,7 @@ Every function takes labelled data and never runs training. Axes are given or ma
 or saved here.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,8 @@ STYLE: dict[Any, Any] = {
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.8,
     "figure.titlesize": 9,
     "lines.linewidth": 1.4,
     "savefig.dpi": 200,
@@ -73,7 +75,8 @@ def label(optimizer: str) -> str:
 
 def line_style(optimizer: str) -> dict[str, str]:
     """Colour by kind; solid with momentum, dashed without."""
-    base, momentum, _ = optimizer.partition("+m")
+    base, suffix, _ = optimizer.partition("+m")
+    momentum = suffix or base in ("lion", "muon", "sign_of_momentum")
     return {"color": COLOURS.get(base, "#888888"), "linestyle": "-" if momentum else "--"}
 
 
@@ -148,11 +151,13 @@ def fan(
 ) -> Figure:
     """The paper's main layout: class frequencies, overall loss, and each optimizer by bucket.
 
-    Every selection of learning rates is a row; its ``attrs["selection"]`` is written under `title`.
+    Every selection of learning rates is a row, with its ``attrs["selection"]`` written beside it.
     """
     figure, axes = panels(len(selections), 2 + len(optimizers))
     rank_frequency(axes[0, 0], selections[0])
-    for axis in axes[1:, 0]:
+    for axis, chosen in zip(axes[1:, 0], selections[1:], strict=True):
+        words = textwrap.fill(f"learning rates: {chosen.attrs['selection']}", 28)
+        axis.text(0.5, 0.5, words, ha="center", va="center", fontsize=9)
         axis.set_axis_off()
     for row, chosen in zip(axes, selections, strict=True):
         overall(row[1], chosen, optimizers)
@@ -163,12 +168,7 @@ def fan(
         for axis in row[1:]:
             axis.set_ylim(0, top)
     bucket_bar(figure, axes[0, -1], selections[0].sizes["bucket"])
-    rows = [""] if len(selections) == 1 else [f"row {i + 1}, " for i in range(len(selections))]
-    chosen_by = [
-        f"{row}learning rates: {chosen.attrs['selection']}"
-        for row, chosen in zip(rows, selections, strict=True)
-    ]
-    figure.suptitle("\n".join([title, *chosen_by]))
+    headline(figure, selections[0], title)
     return figure
 
 
@@ -182,6 +182,6 @@ def bucket_bar(figure: Figure, axes: Axes, num_buckets: int) -> None:
     bar.outline.set_visible(False)
 
 
-def footnote(figure: Figure, chosen: xr.Dataset, title: str) -> None:
-    """Title above, and under it in small print how learning rates were chosen."""
+def headline(figure: Figure, chosen: xr.Dataset, title: str) -> None:
+    """The title, and under it how learning rates were chosen."""
     figure.suptitle(f"{title}\nlearning rates: {chosen.attrs.get('selection', 'as shown')}")

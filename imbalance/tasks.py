@@ -5,12 +5,14 @@ whatever a user computes all come from the same `Examples`, so they cannot disag
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 Params = Any  # a pytree of arrays
 Leaf = Any  # an array, or what stands for one in a tree: a shape, a sharding, an axis
@@ -49,16 +51,19 @@ class Objective(NamedTuple):
     l2: jax.Array | float | None = None  # on weight matrices, not on biases; None leaves it out
 
 
-def classification(build: Callable[[nnx.Rngs], nnx.Module]) -> Task:
+def classification(build: "Callable[[nnx.Rngs], nnx.Module]") -> Task:
     """Cross-entropy of the model's logits against one label a row.
 
     Args:
       build: makes the flax module from its random streams. The module maps ``Batch.input`` to
         logits and names the axis of its classes in ``class_axis``.
     """
+    # This seam is the only place that knows flax: outside it parameters are a plain pytree. Loading
+    # flax takes as long as half of JAX, so whoever needs no flax model does not wait for it.
+    from flax import nnx
+
     model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     class_axis = model.class_axis  # pyright: ignore[reportAttributeAccessIssue]
-    # This seam is the only place that knows flax: outside it parameters are a plain pytree.
     graphdef, _ = nnx.split(model)
 
     def init(key: jax.Array) -> Params:
