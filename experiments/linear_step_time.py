@@ -77,7 +77,7 @@ def claims(dataset):
     ends = np.array([run["bucket_loss"].isel(step=-1).values for run in runs])
     rates = [rate("gd", i) for i in range(len(horizons))]
     rule_s = [
-        float(highest_loss(run.expand_dims("seed"), horizon) / run["loss"][0]) <= 1.5
+        float(highest_loss(run, horizon) / run["loss"][0]) <= 1.5
         for run, horizon in zip(runs, horizons, strict=True)
     ]
     falling = [
