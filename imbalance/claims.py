@@ -67,7 +67,9 @@ def close(
     """That every value lies within ``atol + rtol |reference|`` of its reference."""
     found, expected = np.asarray(values, float), np.asarray(references, float)
     tolerance = " + ".join(
-        part for part in (f"{atol:.3g}" if atol else "", f"{rtol:.0%}" if rtol else "") if part
+        part
+        for part in (f"{atol:.3g}" if atol else "", f"{100 * rtol:.3g}%" if rtol else "")
+        if part
     )
     holds = found.shape == expected.shape and bool(
         np.all(np.abs(found - expected) <= atol + rtol * np.abs(expected))

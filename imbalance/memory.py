@@ -85,8 +85,13 @@ def fit(sweep: Sweep, optimizer: str, num_seeds: int) -> Fit:
         one = need(1, 1)
         per_run = (bytes_needed - one) / (rates - 1)
         rates = max(1, 1 + int((limit - one) / per_run))
-        rates = math.ceil(num_rates / math.ceil(num_rates / rates))  # even parts
+        parts = math.ceil(num_rates / rates)
+        rates = math.ceil(num_rates / parts)  # even parts
         bytes_needed = need(1, rates)
+        while bytes_needed > limit and rates > 1:  # memory need not grow evenly
+            parts += 1
+            rates = math.ceil(num_rates / parts)
+            bytes_needed = need(1, rates)
     if bytes_needed > limit:
         raise MemoryError(
             f"{sweep.problem.name} {dict(sweep.problem.settings)}: {rates} run(s) of {optimizer!r} "

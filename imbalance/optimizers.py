@@ -52,7 +52,21 @@ def _normalize_blocks() -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-def _armijo(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+def _scale_by_adagrad(eps: float = 1e-10) -> optax.GradientTransformation:
+    """``g / (√Σ g² + ε)``: optax has ε under the root, where 1e-10 is not small."""
+
+    def init(params):
+        return optax.tree.zeros_like(params)
+
+    def update(updates, state, params=None):
+        del params
+        sums = jax.tree.map(lambda s, g: s + g**2, state, updates)
+        return jax.tree.map(lambda g, s: g / (jnp.sqrt(s) + eps), updates, sums), sums
+
+    return optax.GradientTransformation(init, update)
+
+
+def _armijo(learning_rate: jax.typing.ArrayLike) -> optax.GradientTransformation:
     """Gradient descent with Armijo backtracking; ``learning_rate`` is the first trial step.
 
     Accepts ``L(w - ηg) ≤ L(w) - ½ η ‖g‖²``, shrinks by 0.9, restarts at 1.5 times the last step.
@@ -64,7 +78,12 @@ def _armijo(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformati
         increase_factor=1.5,
         max_learning_rate=jnp.inf,
     )
-    return optax.chain(optax.sgd(learning_rate), search)
+    # optax starts its first search, too, at 1.5 times its initial step of 1.
+    return optax.chain(optax.sgd(jnp.asarray(learning_rate) / 1.5), search)
+
+
+def _matrices(params):
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -80,8 +99,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "scaled_sign+m": _after(_scale_by_l1_sign, 0.9),
     "adam": partial(optax.adam, b1=0.0),
     "adam+m": optax.adam,
-    "adamw+m": partial(optax.adamw, b2=0.95, weight_decay=0.01),
-    "adagrad": partial(optax.adagrad, initial_accumulator_value=0.0, eps=1e-10),
+    "adamw+m": partial(optax.adamw, b2=0.95, weight_decay=0.01, mask=_matrices),
+    "adagrad": _after(_scale_by_adagrad),
     "rmsprop": optax.rmsprop,
     "armijo": _armijo,
     # Newer ones, as optax has them.

@@ -88,7 +88,7 @@ def bucket_colours(num_buckets: int) -> np.ndarray:
 def exponent(rate: float) -> str:
     """A learning rate as the field writes half powers of ten, such as ``10^{-5/2}``."""
     halves = 2 * np.log10(rate)
-    if not np.isclose(halves, round(halves), atol=1e-6):
+    if not (np.isfinite(halves) and np.isclose(halves, round(halves), atol=1e-6)):
         return f"{rate:.3g}"
     halves = round(halves)
     return f"$10^{{{halves // 2}}}$" if halves % 2 == 0 else f"$10^{{{halves}/2}}$"

@@ -5,6 +5,7 @@ the whole training set in microbatches, ``[micro, row, ...]``.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +32,7 @@ class Probe(NamedTuple):
         return "step" if self.stops is None else f"{self.name}_step"
 
 
+@lru_cache  # one function for equal arguments, so that sweeps share its compiled program
 def loss_by_bucket(task: Task, buckets: FrequencyBuckets) -> Probe:
     """``loss []``, the mean over all examples, and ``bucket_loss [bucket]`` (section A.2)."""
     bucket_of_class = np.asarray(buckets.bucket_of_class)
@@ -67,9 +69,9 @@ def correct_class_probability(
     def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
         examples = all_examples(task, params, batch)
         level = jnp.asarray(level_of_class)[examples.label]
-        inside = level == jnp.arange(levels.num_buckets)[:, None]
+        inside = level[None] == jnp.arange(levels.num_buckets)[:, None]
         probability = jnp.where(
-            inside & (examples.weight > 0), jnp.exp(-examples.loss)[None], jnp.nan
+            inside & (examples.weight > 0)[None], jnp.exp(-examples.loss)[None], jnp.nan
         )
         found = jnp.nanquantile(probability, jnp.asarray(quantiles), axis=1)  # [quantile, level]
         return {"probability": found.T}

@@ -147,7 +147,10 @@ def is_finished(path: Path, settings: Mapping[str, Any]) -> bool:
     try:
         with h5netcdf.File(path) as file:
             stored = json.loads(str(file.attrs["settings"]))
+            ours = file.attrs.get("format") == FORMAT
     except Exception:
+        ours = False
+    if not ours:
         stored = json.loads(read(path).attrs["settings"])  # raises, saying what is wrong
     asked = json.loads(json.dumps(settings))
     if stored != asked:
@@ -210,7 +213,5 @@ def load(
         )
     pieces = [read(path) for path in paths]
     over = pieces[0].attrs.get("over") or None
-    order = {piece.attrs["order"]: piece for piece in pieces}
-    return join([order[key] for key in sorted(order)], over).assign_attrs(
-        experiment=name, scale=scale
-    )
+    pieces.sort(key=lambda piece: piece.attrs.get("order", ""))
+    return join(pieces, over).assign_attrs(experiment=name, scale=scale)

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -61,7 +61,8 @@ class Sweep:
       batch_size: rows a step draws; None is full batch.
       microbatches: how many parts gradients and measurements are accumulated over.
       precision: of matrix products on accelerators, as `Engine.precision`.
-      optimizers: where names are looked up; add yours with ``{**OPTIMIZERS, "mine": mine}``.
+      optimizers: where names are looked up; add yours with ``{**OPTIMIZERS, "mine": mine}``. Stored
+        pieces are told apart by that name and the function's own: rename it when it changes.
       chunk: runs that share one vectorised program; None is as many as suits the device. It changes
         speed and memory, not results (beyond 1e-5 relative, as sums may be ordered otherwise).
     """
@@ -87,8 +88,12 @@ class Sweep:
         for optimizer, rates in self.learning_rates.items():
             optimizer_named(optimizer, self.optimizers)
             _check_rates(f"sweep of {name!r}, optimizer {optimizer!r}", rates)
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"sweep of {name!r}: seeds {self.seeds}; give one or more, each once.")
+        whole = all(_is_whole(seed) and seed >= 0 for seed in self.seeds)
+        if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(
+                f"sweep of {name!r}: seeds {self.seeds}; "
+                "give one or more, each once, whole and 0 or more."
+            )
         for what, value in (("steps", self.steps), ("microbatches", self.microbatches)):
             _check_positive(f"sweep of {name!r}: {what}", value)
         for what, value in (("batch_size", self.batch_size), ("chunk", self.chunk)):
@@ -98,9 +103,11 @@ class Sweep:
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"sweep of {name!r}: {what} {value}; give a finite number >= 0.")
         for stops in (self.stops, *(probe.stops for probe in self.probes)):
-            if stops is not None and (not stops or min(stops) < 0 or max(stops) > self.steps):
+            if stops is not None and not (
+                stops and all(_is_whole(stop) and 0 <= stop <= self.steps for stop in stops)
+            ):
                 raise ValueError(
-                    f"sweep of {name!r}: stops {stops}; give steps from 0 to {self.steps}."
+                    f"sweep of {name!r}: stops {stops}; give whole steps from 0 to {self.steps}."
                 )
 
     @cached_property
@@ -142,7 +149,13 @@ class Sweep:
             "learning_rates": [float(rate) for rate in self.learning_rates[optimizer]],
             "seed": seed,
             "steps": self.steps,
-            "probes": {probe.name: self.stops_of(probe) for probe in self.all_probes},
+            "probes": {
+                probe.name: {
+                    "stops": self.stops_of(probe),
+                    **{name: np.asarray(labels).tolist() for name, labels in probe.coords.items()},
+                }
+                for probe in self.all_probes
+            },
             "buckets": self.problem.num_buckets or "levels",
             "weighting": self.weighting,
             "l2": self.l2,
@@ -158,8 +171,12 @@ class Sweep:
 
 
 def _qualified_name(function: Any) -> str:
-    function = getattr(function, "func", function)
-    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+    options = ""
+    if isinstance(function, partial):
+        given = [*map(repr, function.args), *(f"{k}={v!r}" for k, v in function.keywords.items())]
+        function, options = function.func, f"({', '.join(given)})"
+    name = getattr(function, "__qualname__", type(function).__name__)
+    return f"{function.__module__}.{name}{options}"
 
 
 def _check_rates(what: str, rates: Sequence[float]) -> None:
@@ -174,6 +191,10 @@ def _check_rates(what: str, rates: Sequence[float]) -> None:
         raise ValueError(f"{what}: learning rates {rates} repeat; give each once.")
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _check_positive(what: str, value: Any) -> None:
-    if not isinstance(value, int | np.integer) or value < 1:
+    if not _is_whole(value) or value < 1:
         raise ValueError(f"{what} is {value!r}; give a whole number of at least 1.")

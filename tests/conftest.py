@@ -1,0 +1,37 @@
+"""Strict JAX for all tests, and one tiny sweep for those that only need results."""
+
+import jax
+import pytest
+
+from imbalance.problems import heavy_tailed_linear
+from imbalance.running import run_to_dataset
+from imbalance.sweep import Sweep
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def make_problem():
+    """24 samples of 7 classes (1 x 8, 2 x 4, 4 x 2), 32 inputs, in 3 levels."""
+    return heavy_tailed_linear(3, num_buckets=None)
+
+
+@pytest.fixture(scope="session")
+def problem():
+    return make_problem()
+
+
+def make_tiny_sweep(problem):
+    """Two optimizers whose grids share one rate; GD's largest rate diverges."""
+    rates = {"gd": (0.1, 1.0, 3e38), "adam": (0.01, 0.1)}
+    return Sweep(problem, rates, steps=12, seeds=(0, 1), stops=(0, 4, 12))
+
+
+@pytest.fixture(scope="session")
+def tiny_sweep(problem):
+    return make_tiny_sweep(problem)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tiny_sweep):
+    """The joined results of `tiny_sweep`; copy before changing."""
+    return run_to_dataset(tiny_sweep)

@@ -1,0 +1,136 @@
+"""Verdicts, and the tables they are printed in."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from imbalance.claims import (
+    between,
+    close,
+    inside_grid,
+    spearman,
+    to_markdown,
+    to_text,
+    undecided,
+)
+
+HOW = {"fixed": "before any run"}
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "holds", "expected"),
+    [
+        (1.0, {"low": 1.0}, True, "≥ 1"),
+        (0.99, {"low": 1.0}, False, "≥ 1"),
+        (2.0, {"high": 2.0}, True, "≤ 2"),
+        (2.01, {"high": 2.0}, False, "≤ 2"),
+        (1.5, {"low": 1.0, "high": 2.0}, True, "1 to 2"),
+        (np.nan, {"low": 1.0}, False, "≥ 1"),
+        (np.inf, {"low": 1.0}, False, "≥ 1"),
+        (-np.inf, {"high": 1.0}, False, "≤ 1"),
+    ],
+)
+def test_between(value, limits, holds, expected):
+    claim = between("T0", "a number", value, **limits, **HOW)
+    assert (claim.holds, claim.expected) == (holds, expected)
+    assert claim.measured == f"{value:.4g}"
+    assert claim.verdict == ("holds" if holds else "FAILS")
+
+
+@pytest.mark.parametrize(
+    ("values", "references", "tolerance", "holds"),
+    [
+        ([1.0, 2.05], [1.0, 2.0], {"atol": 0.06}, True),
+        ([1.0, 2.05], [1.0, 2.0], {"atol": 0.04}, False),
+        ([105.0], [100.0], {"rtol": 0.06}, True),
+        ([-105.0], [-100.0], {"rtol": 0.04}, False),
+        ([105.0], [100.0], {"atol": 2.0, "rtol": 0.03}, True),
+        ([3], [3], {}, True),
+        ([np.nan], [1.0], {"atol": 9.0}, False),
+        ([1.0], [1.0, 1.0], {"atol": 9.0}, False),
+    ],
+)
+def test_close(values, references, tolerance, holds):
+    assert close("T0", "numbers", values, references, **tolerance, **HOW).holds is holds
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "expected"),
+    [
+        ({"atol": 0.05}, "2 ± 0.05"),
+        ({"rtol": 0.15}, "2 ± 15%"),
+        ({"rtol": 0.002}, "2 ± 0.2%"),
+        ({"atol": 0.05, "rtol": 0.1}, "2 ± 0.05 + 10%"),
+        ({}, "2 ± 0"),
+    ],
+)
+def test_close_tells_its_tolerance(tolerance, expected):
+    assert close("T0", "a number", [2.0], [2.0], **tolerance, **HOW).expected == expected
+
+
+def test_what_a_scale_cannot_decide_says_so():
+    claim = undecided("T24", "at m = 11", "≥ 8", "needs --scale paper", **HOW)
+    assert claim.holds is None
+    assert claim.verdict == "not decided"
+
+
+def chosen(edges):
+    return xr.Dataset(
+        coords={"optimizer": list(edges), "edge": ("optimizer", list(edges.values()))},
+        attrs={"selection": "best rate at step 9"},
+    )
+
+
+def test_best_rates_at_an_edge_fail_by_name():
+    claim = inside_grid(chosen({"gd": "", "adam": "largest tried"}))
+    assert claim.holds is False
+    assert claim.measured == "adam: largest tried"
+    assert "best rate at step 9" in claim.statement
+
+
+def test_best_rates_inside_hold():
+    claim = inside_grid(chosen({"gd": "", "adam": ""}))
+    assert claim.holds is True
+    assert claim.measured == "all inside"
+
+
+def test_edges_along_two_dimensions_are_named_by_both():
+    both = xr.concat(
+        [chosen({"gd": ""}), chosen({"gd": "smallest tried"})], xr.Variable("seeds", ["a", "b"])
+    )
+    assert inside_grid(both).measured in ("b gd: smallest tried", "gd b: smallest tried")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([1, 2, 5, 6], 1), ([6, 5, 2, 1], -1), ([1, np.nan, 2, 9], 1), ([1, 3, 2, 4], 0.8)],
+)
+def test_rank_correlation(values, expected):
+    assert spearman(values) == pytest.approx(expected, abs=1e-12)
+
+
+ROWS = [
+    between("T1", "holds | really", 1.0, low=0.0, **HOW),
+    between("T2", "does not", 1.0, low=2.0, fixed="after a pilot"),
+    undecided("T3", "who knows", "≥ 2", "needs --scale paper", fixed="arithmetic"),
+]
+
+
+def test_the_table_has_a_row_a_claim_and_does_not_hide_failures():
+    head, rule, *rows = to_markdown(ROWS).split("\n")
+    assert len(rows) == 3
+    columns = head.count("|")
+    assert rule.count("|") == columns
+    assert all(row.replace("\\|", "").count("|") == columns for row in rows)
+    assert "| holds |" in rows[0]
+    assert "**FAILS**" in rows[1] and "after a pilot" in rows[1]
+    assert "**not decided**" in rows[2]
+
+
+def test_the_text_begins_with_the_verdict():
+    lines = to_text(ROWS).split("\n")
+    assert [line.split("  ")[0].strip() or line.split()[0] for line in lines[::2]]
+    assert lines[0].lstrip().startswith("holds  T1")
+    assert lines[2].lstrip().startswith("FAILS  T2")
+    assert lines[4].lstrip().startswith("not decided  T3")
+    assert "measured 1; expected ≥ 2" in lines[3]

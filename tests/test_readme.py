@@ -1,0 +1,63 @@
+"""What the README says is run."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imbalance import results
+from imbalance.problems import heavy_tailed_linear
+from imbalance.running import run
+from imbalance.sweep import Sweep
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def stored_result(tmp_path, monkeypatch):
+    """A small result under the name and scale that the README loads."""
+    monkeypatch.chdir(tmp_path)
+    rates = {"gd+m": (1e-2, 1e-1), "adam+m": (1e-2, 1e-1)}
+    sweep = Sweep(heavy_tailed_linear(3), rates, steps=150, stops=(0, 150))
+    for i, (optimizer, seed, piece) in enumerate(run(sweep)):
+        piece.attrs |= {"order": f"{i}", "over": ""}
+        path = Path("results/fig4_linear/laptop") / f"{optimizer}-seed{seed}.nc"
+        results.save(piece, path, sweep.settings(optimizer, seed))
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.split("\n")[0] for block in BLOCKS])
+def test_python_examples_run(block, stored_result, capsys):
+    exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    numbers = [float(number) for number in re.findall(r"\d+\.\d*", printed)]
+    assert numbers and np.all(np.isfinite(numbers))
+
+
+def test_the_analyzer_example_prints_what_it_says(capsys):
+    (block,) = (block for block in BLOCKS if "loss_by_bucket" in block)
+    exec(compile(block, "README.md", "exec"), {})
+    said = re.search(r"(\[[\d. ]+\])\n*$", block).group(1)
+    assert capsys.readouterr().out.strip() == said
+
+
+def test_every_picture_and_page_linked_exists():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert len(links) > 5
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert not missing
+
+
+def test_the_figure_table_names_every_experiment():
+    scripts = {path.stem for path in (ROOT / "experiments").glob("*.py")}
+    named = set(re.findall(r"experiments/(\w+)\.py\)", README))
+    assert named == scripts
+
+
+def test_the_make_targets_exist():
+    targets = re.findall(r"^make (\w+)", README, re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    assert {"reproduce", "test"} <= set(targets)
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
