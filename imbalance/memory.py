@@ -27,12 +27,12 @@ def memory_needed(sweep: Sweep, optimizer: str, num_seeds: int, num_rates: int) 
 
     The compiled program is kept, so that running it afterwards compiles nothing again.
     """
-    engine = sweep.engine(optimizer)
+    engine = sweep.engine(optimizer, num_seeds)
     micro = sweep.microbatches
 
     def cut(leaf):
         rows = (micro, -(-leaf.shape[0] // micro), *leaf.shape[1:])
-        seeds = (num_seeds,) if sweep.problem.data_by_seed else ()
+        seeds = (num_seeds,) if sweep.stacks_data(num_seeds) else ()
         return jax.ShapeDtypeStruct((*seeds, *rows), leaf.dtype)
 
     data = Data(jax.tree.map(cut, sweep.problem.shapes), sweep.problem.shapes.weight.shape[0])

@@ -24,7 +24,7 @@ Report = Callable[[float], None]
 
 def _to_device(sweep: Sweep, seeds: Sequence[int]) -> Data:
     """The data of ``seeds`` in microbatches, the same on every device."""
-    if sweep.problem.data_by_seed:
+    if sweep.stacks_data(len(seeds)):
         parts = [microbatched(sweep.problem.batch(seed), sweep.microbatches) for seed in seeds]
         batch = jax.tree.map(lambda *leaves: np.stack(leaves), *(part.batch for part in parts))
         data = Data(batch, parts[0].num_rows)
@@ -68,7 +68,7 @@ def _run_chunk(
     report: Report,
 ) -> dict[str, np.ndarray]:
     """All steps of a few runs: named arrays ``[seed, rate, (step), ...]``."""
-    engine, objective = sweep.engine(optimizer), sweep.objective()
+    engine, objective = sweep.engine(optimizer, len(seeds)), sweep.objective()
     state = _start_on_devices(engine, seeds, rates)
     flops_a_step = sweep.problem.flops_per_step * len(seeds) * len(rates)
     due: dict[int, list[Probe]] = {sweep.steps: []}

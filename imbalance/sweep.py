@@ -120,13 +120,21 @@ class Sweep:
         stops = probe.stops or self.stops or default_stops(self.steps)
         return tuple(sorted({int(stop) for stop in stops}))
 
-    def engine(self, optimizer: str) -> Engine:
-        """The program that runs ``optimizer``."""
+    def stacks_data(self, num_seeds: int) -> bool:
+        """Whether a program of ``num_seeds`` takes data with a leading seed axis.
+
+        One seed's data are shared by all its runs: a matrix product batched over a single seed
+        would lay out the inputs anew at every step (measured 5 to 10 % slower on CPU).
+        """
+        return self.problem.data_by_seed and num_seeds > 1
+
+    def engine(self, optimizer: str, num_seeds: int) -> Engine:
+        """The program that runs ``optimizer`` for so many seeds at once."""
         return Engine(
             task=self.problem.task,
             optimizer=optimizer_named(optimizer, self.optimizers),
             batch_size=self.batch_size,
-            data_by_seed=self.problem.data_by_seed,
+            data_by_seed=self.stacks_data(num_seeds),
             precision=self.precision,
         )
 
