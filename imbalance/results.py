@@ -7,6 +7,7 @@ more, named after what differs. ``status`` tells which runs exist: NaN means div
 says so.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -98,15 +99,17 @@ def _git() -> dict[str, Any]:
 def save(piece: xr.Dataset, path: Path, settings: Mapping[str, Any]) -> None:
     """Write a finished piece so that it is either there in whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    piece = piece.assign_attrs(
-        format=FORMAT, settings=json.dumps(settings, sort_keys=True), **provenance()
-    )
+    settings_text = json.dumps(settings, sort_keys=True)
+    _write(piece.assign_attrs(format=FORMAT, settings=settings_text, **provenance()), path)
+
+
+def _write(dataset: xr.Dataset, path: Path) -> None:
     compressed = {
-        name: {"zlib": True} for name, variable in piece.data_vars.items() if variable.size > 1000
+        name: {"zlib": True} for name, variable in dataset.data_vars.items() if variable.size > 1000
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        piece.to_netcdf(temporary, engine="h5netcdf", encoding=compressed)
+        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=compressed)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -211,7 +214,19 @@ def load(
             f"there are: {', '.join(stored) or 'none'}. "
             f"Make them with: python experiments/{name}.py --scale {scale}"
         )
+    # Opening a file takes far longer than reading it, so the joined dataset is kept beside the
+    # pieces, for as long as they are the same.
+    kept = folder.with_name(f".{scale}.joined")
+    stamp = json.dumps([(str(p.relative_to(folder)), p.stat().st_mtime_ns) for p in paths])
+    with contextlib.suppress(ValueError):  # none there, or cut short: it is made again
+        joined = read(kept)
+        if joined.attrs.pop("pieces", None) == stamp:
+            return joined
     pieces = [read(path) for path in paths]
-    over = pieces[0].attrs.get("over") or None
     pieces.sort(key=lambda piece: piece.attrs.get("order", ""))
-    return join(pieces, over).assign_attrs(experiment=name, scale=scale)
+    joined = join(pieces, pieces[0].attrs.get("over") or None)
+    joined = joined.assign_attrs(experiment=name, scale=scale)
+    with contextlib.suppress(OSError):  # a folder one may only read
+        # How the pieces were encoded (lengths of names, whole numbers) does not fit what is joined.
+        _write(joined.drop_encoding().assign_attrs(pieces=stamp), kept)
+    return joined

@@ -58,7 +58,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "sweep": ({"engine", "optimizers", "probes", "problems", "tasks"}, {"jax"}),
     "memory": ({"engine", "sweep"}, {"jax"}),
     "running": ({"engine", "memory", "probes", "results", "sweep"}, {"jax", "xarray"}),
-    "claims": ({"analysis"}, {"xarray", "scipy"}),
+    "claims": ({"analysis"}, {"pandas", "xarray"}),
     "plots": ({"analysis"}, {"matplotlib", "xarray"}),
     "experiment": (
         {"sweep", "memory", "running", "plots", "claims", "results"},
