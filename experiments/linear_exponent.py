@@ -18,7 +18,7 @@ from imbalance.sweep import Sweep, half_decades
 
 GRIDS = {  # m, steps, exponents, then exponents of GD's and Adam's rates
     "smoke": (4, 16, (0.0, 1.0), (-1, 0), (-3, -2)),
-    "laptop": (7, 100, (0.0, 0.5, 0.75, 1.0, 1.25, 1.5), (-1.5, 0.5), (-3, -1.5)),
+    "laptop": (7, 100, (0.0, 0.5, 0.75, 1.0, 1.25, 1.5), (-2, 0.5), (-3, -1.5)),
     "paper": (8, 300, (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5), (-3, 0.5), (-4.5, -1.5)),
 }
 
@@ -49,7 +49,7 @@ def draw(dataset):
             np.arange(1, len(counts) + 1), counts, color=colour, label=f"α = {alpha:g}"
         )
     axes[0, 0].set(title="Class frequencies", xlabel="class, by rank", ylabel="examples")
-    axes[0, 0].legend(fontsize=5.5, loc="upper right", handlelength=1)
+    axes[0, 0].legend(fontsize=5, loc="lower left", handlelength=1)
     for rule, marker in (("stable", "o-"), ("final", "s:")):
         name = {"stable": "rule S", "final": "rule F"}[rule]
         axes[0, 1].plot(
@@ -64,7 +64,7 @@ def draw(dataset):
         axis.set(title=f"GD, α = {alpha:g}", ylim=(0, 7))
     axes[0, 2].set_ylabel("loss (nats)")
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
-    plots.headline(figure, chosen, "The gap by the exponent of the tail, n_k ∝ $k^{-α}$")
+    plots.headline(figure, chosen, "The gap by the exponent of the tail, $n_k ∝ k^{-α}$")
     return figure
 
 

@@ -37,7 +37,7 @@ def sweeps(scale):
     shapes = [(mean, 1.0) for mean in MEANS] + [(0.0, scale_) for scale_ in SCALES]
     if scale == "smoke":
         shapes = [(1.0, 1.0), (0.0, 1.0)]
-    rates = {"gd": half_decades(-2, 3), "adam": half_decades(-3, 1)}
+    rates = {"gd": half_decades(-2, 3.5), "adam": half_decades(-3.5, 1)}
     return {
         name(mean, deviation): Sweep(
             heavy_tailed_linear(m, inputs=Normal(mean, deviation), num_buckets=None),

@@ -66,7 +66,9 @@ def draw(dataset):
             axis.set_title(f"η = {eta}, {horizons[i]:,} steps")
         row[0].set_ylabel(f"{plots.label(optimizer)}: loss (nats)")
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
-    figure.suptitle("The same learning rate × steps: one path, walked at five speeds")
+    figure.suptitle(
+        "The same learning rate × steps: one path at different speeds, while steps are stable"
+    )
     return figure
 
 

@@ -160,7 +160,8 @@ def fan(
     rank_frequency(axes[0, 0], selections[0])
     for axis, chosen in zip(axes[1:, 0], selections[1:], strict=True):
         words = textwrap.fill(f"learning rates: {chosen.attrs['selection']}", 28)
-        axis.text(0.5, 0.5, words, ha="center", va="center", fontsize=9)
+        middle = {"ha": "center", "va": "center", "transform": axis.transAxes}
+        axis.text(0.5, 0.5, words, fontsize=9, **middle)
         axis.set_axis_off()
     for row, chosen in zip(axes, selections, strict=True):
         overall(row[1], chosen, optimizers)
