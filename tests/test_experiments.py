@@ -89,6 +89,21 @@ def test_an_experiment_runs_is_drawn_and_is_not_run_twice(script, tmp_path):
     assert {path.suffix for path in rewritten} <= {".png"}  # pictures are drawn anew
 
 
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_every_scale_declares_sweeps_that_can_be_told_apart(script, scale):
+    experiment = load_experiment(script)
+    sweeps = experiment.sweeps(scale)
+    assert len(sweeps) == 1 or experiment.over
+    settings = [
+        sweep.settings(optimizer, seed)
+        for sweep in sweeps.values()
+        for optimizer in sweep.learning_rates
+        for seed in sweep.seeds
+    ]
+    assert all(settings.count(one) == 1 for one in settings)
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_a_script_says_what_it_claims_and_how_to_run_it(script):
     text = script.read_text("utf-8")
