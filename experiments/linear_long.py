@@ -45,7 +45,7 @@ def draw(dataset):
         axis.set(title=f"{horizon:,} steps", ylim=(0, 7))
     axes[0, 0].set_ylabel("loss (nats)")
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
-    figure.suptitle(f"GD, η = {plots.exponent(RATE)}: time fits all classes, the rare ones last")
+    figure.suptitle(f"GD, η = {plots.exponent(RATE)}: all classes fall in time, the rare ones last")
     return figure
 
 
