@@ -39,7 +39,7 @@ def sweeps(scale):
 
 
 def draw(dataset):
-    """The same run up to three horizons."""
+    """The same run up to each horizon."""
     run = at_fixed(dataset, {"gd": RATE}).sel(optimizer="gd")
     horizons = HORIZONS[dataset.attrs["scale"]]
     figure, axes = plots.panels(1, len(horizons))
