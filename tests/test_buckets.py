@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imbalance.analysis import FrequencyBuckets, loss_by_bucket
-from imbalance.analysis.counts import entropy
+from imbalance.analysis.counts import entropy, rank_order
 from imbalance.data.zipf import grouped_counts, labels_from_counts
 from imbalance.theory import zipf_probabilities
 
@@ -115,6 +115,42 @@ def test_levels_leave_out_classes_that_do_not_occur():
     assert buckets.num_buckets == 2
 
 
+def test_octaves():
+    buckets = FrequencyBuckets.log2([0, 40, 3, 2, 5, 63, 32])
+    assert buckets.bucket_of_class.tolist() == [-1, 0, 4, 4, 3, 0, 0]
+    assert buckets.num_classes.tolist() == [3, 0, 0, 1, 2]  # 32 .. 63, then 16, 8, 4, 2 and up
+    np.testing.assert_array_equal(
+        FrequencyBuckets.log2(grouped_counts(11)).bucket_of_class,
+        FrequencyBuckets.levels(grouped_counts(11)).bucket_of_class,
+    )
+
+
+def test_octaves_of_counts_beyond_float64():
+    buckets = FrequencyBuckets.log2([2**62, 2**62 - 1, 2**61, 2**61 - 1])
+    assert buckets.bucket_of_class.tolist() == [0, 1, 1, 2]
+    assert FrequencyBuckets.log2([2**63 - 1]).num_buckets == 1
+
+
+def test_many_medium_and_few_shot():
+    buckets = FrequencyBuckets.thresholds([19, 100, 20, 0, 99, 5000, 1], [100, 20])
+    assert buckets.bucket_of_class.tolist() == [2, 0, 1, -1, 1, 0, 2]
+    assert buckets.num_buckets == 3
+    assert FrequencyBuckets.thresholds([7, 9], [100, 20]).num_classes.tolist() == [0, 0, 2]
+
+
+def test_quantiles_have_equal_numbers_of_classes():
+    assert FrequencyBuckets.quantile(grouped_counts(11), 4).num_classes.tolist() == [
+        512,
+        512,
+        512,
+        511,
+    ]
+    # Ties are split by index; classes that do not occur count for nothing.
+    buckets = FrequencyBuckets.quantile([3, 0, 9, 3, 3, 0], 2)
+    assert buckets.bucket_of_class.tolist() == [0, -1, 0, 1, 1, -1]
+    assert FrequencyBuckets.quantile([5, 4], 5).num_classes.tolist() == [1, 0, 1, 0, 0]
+
+
 def test_a_class_over_several_shares_leaves_empty_buckets():
     buckets = FrequencyBuckets.from_counts([0, 8, 1, 1], 5)
     assert buckets.bucket_of_class.tolist() == [-1, 0, 4, 4]
@@ -164,12 +200,44 @@ def test_buckets_are_those_of_the_definition(counts, num_buckets):
         assert np.flatnonzero(buckets.bucket_of_class == b).tolist() == sorted(classes)
 
 
+@given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=30).filter(any))
+def test_octaves_are_those_of_bit_length(counts):
+    buckets = FrequencyBuckets.log2(counts)
+    octave = [count.bit_length() for count in counts if count]
+    assert buckets.num_buckets == max(octave) - min(octave) + 1
+    expected = [max(octave) - count.bit_length() if count else -1 for count in counts]
+    assert buckets.bucket_of_class.tolist() == expected
+
+
+@given(some_counts, st.sets(st.integers(1, 60), min_size=1, max_size=8))
+def test_thresholds_are_those_of_the_definition(counts, least):
+    least = sorted(least, reverse=True)
+    buckets = FrequencyBuckets.thresholds(counts, least)
+    assert buckets.num_buckets == len(least) + 1
+    for count, bucket in zip(counts, buckets.bucket_of_class, strict=True):
+        first = [q for q, smallest in enumerate(least) if count >= smallest]
+        assert bucket == (-1 if count == 0 else min(first, default=len(least)))
+
+
+@given(some_counts, st.integers(1, 15))
+def test_quantiles_are_equal_mass_where_every_class_has_one_example(counts, num_buckets):
+    buckets = FrequencyBuckets.quantile(counts, num_buckets)
+    by_mass = FrequencyBuckets.from_counts(np.ones(np.count_nonzero(counts), int), num_buckets)
+    assert buckets.num_classes.tolist() == by_mass.num_classes.tolist()
+    assert np.ptp(buckets.num_classes) <= 1
+    order = [k for k in rank_order(counts) if counts[k]]
+    assert (np.diff(buckets.bucket_of_class[order]) >= 0).all()
+
+
 @given(some_counts, st.integers(1, 15))
 def test_buckets_partition_the_classes_more_frequent_first(counts, num_buckets):
     for buckets in (
         FrequencyBuckets.from_counts(counts, num_buckets),
         FrequencyBuckets.from_masses(counts / 7, num_buckets),
         FrequencyBuckets.levels(counts),
+        FrequencyBuckets.log2(counts),
+        FrequencyBuckets.quantile(counts, num_buckets),
+        FrequencyBuckets.thresholds(counts, [20, num_buckets]),
     ):
         bucket = buckets.bucket_of_class
         assert bucket.dtype == np.int32
@@ -204,9 +272,12 @@ def test_mass_weighted_mean_over_buckets_is_the_overall_mean(counts, num_buckets
     [
         FrequencyBuckets.from_counts,
         FrequencyBuckets.levels,
+        FrequencyBuckets.log2,
+        lambda counts: FrequencyBuckets.quantile(counts, 3),
+        lambda counts: FrequencyBuckets.thresholds(counts, [3]),
         lambda mass: FrequencyBuckets.from_masses(mass, 3),
     ],
-    ids=["from_counts", "levels", "from_masses"],
+    ids=["from_counts", "levels", "log2", "quantile", "thresholds", "from_masses"],
 )
 @pytest.mark.parametrize(
     ("counts", "message"),
@@ -224,14 +295,38 @@ def test_wrong_counts_are_refused(make, counts, message):
 
 
 def test_counts_must_be_integers():
-    for make in (FrequencyBuckets.from_counts, FrequencyBuckets.levels):
+    for make in (FrequencyBuckets.from_counts, FrequencyBuckets.levels, FrequencyBuckets.log2):
         with pytest.raises(TypeError, match="from_masses"):
             make([2.0, 1.0])
+    with pytest.raises(TypeError, match="from_masses"):
+        FrequencyBuckets.quantile([2.0, 1.0], 2)
+    with pytest.raises(TypeError, match="from_masses"):
+        FrequencyBuckets.thresholds([2.0, 1.0], [2])
+
+
+@pytest.mark.parametrize(
+    ("least", "error", "message"),
+    [
+        ([], ValueError, r"shape \(0,\)"),
+        (20, ValueError, r"shape \(\)"),
+        ([20.0], TypeError, "dtype float64"),
+        ([20, 100], ValueError, r"least is \[20, 100\]; give falling counts"),
+        ([20, 20], ValueError, r"least is \[20, 20\]"),
+        ([20, 0], ValueError, r"least is \[20, 0\]; .* the last 1 or more"),
+    ],
+)
+def test_thresholds_must_fall(least, error, message):
+    with pytest.raises(error, match=message):
+        FrequencyBuckets.thresholds([2, 1], least)
 
 
 @pytest.mark.parametrize("num_buckets", [0, -1])
 def test_at_least_one_bucket(num_buckets):
-    for make in (FrequencyBuckets.from_counts, FrequencyBuckets.from_masses):
+    for make in (
+        FrequencyBuckets.from_counts,
+        FrequencyBuckets.from_masses,
+        FrequencyBuckets.quantile,
+    ):
         with pytest.raises(ValueError, match=f"num_buckets is {num_buckets}"):
             make([2, 1], num_buckets)
 

@@ -14,8 +14,9 @@ from imbalance.analysis.counts import checked_masses, rank_order
 class FrequencyBuckets:
     """Every class that occurs, in one bucket; bucket 0 holds the most frequent classes.
 
-    Make one with `from_counts`, `levels` or `from_masses`, or give a grouping of your own. The
-    arrays are copies and read-only.
+    Make one with `from_counts` or `from_masses` (equal mass), `quantile` (equal numbers of
+    classes), `log2` (octaves), `thresholds` (many-, medium-, few-shot) or `levels` (equal counts),
+    or give a grouping of your own. The arrays are copies and read-only.
 
     Attributes:
       counts: examples of each class, int64 ``[class]``; real masses, float64, from `from_masses`.
@@ -115,6 +116,72 @@ class FrequencyBuckets:
         level = len(occurring) - 1 - np.searchsorted(occurring, counts)
         return cls(counts, np.where(counts > 0, level, -1), len(occurring))
 
+    @classmethod
+    def quantile(cls, counts: ArrayLike, num_buckets: int) -> Self:
+        """Groups of about equal numbers of the classes that occur, by rank.
+
+        As `from_counts` if each of these classes had one example: the sizes differ by one at most.
+
+        Args:
+          counts: integers ``[class]``; zero where a class does not occur.
+          num_buckets: how many.
+
+        Raises:
+          TypeError: if counts are not integers.
+          ValueError: if counts are as `checked_masses` forbids, or there is not one bucket.
+        """
+        counts = _checked_counts(counts)
+        order = rank_order(counts)[: np.count_nonzero(counts)]
+        bucket_of_class = np.full(len(counts), -1)
+        bucket_of_class[order] = np.arange(len(order)) * num_buckets // len(order)
+        return cls(counts, bucket_of_class, num_buckets)
+
+    @classmethod
+    def log2(cls, counts: ArrayLike) -> Self:
+        """One bucket for each octave ``2^k .. 2^(k+1) - 1`` of counts, the largest counts first.
+
+        From the octave of the most frequent class down to that of the rarest; an octave between
+        them in which there is no class is an empty bucket.
+
+        Args:
+          counts: integers ``[class]``; zero where a class does not occur.
+
+        Raises:
+          TypeError: if counts are not integers.
+          ValueError: if counts are as `checked_masses` forbids.
+        """
+        counts = _checked_counts(counts)
+        bottom, top = int(counts[counts > 0].min()), int(counts.max())
+        least = [2**k for k in range(bottom.bit_length(), top.bit_length())]
+        return cls(counts, _split_by_count(counts, least), len(least) + 1)
+
+    @classmethod
+    def thresholds(cls, counts: ArrayLike, least: ArrayLike) -> Self:
+        """Groups by count: a class is in the first bucket q with ``least[q] <= count``.
+
+        A last bucket holds the rest, so ``[100, 20]`` makes three: many-, medium- and few-shot.
+
+        Args:
+          counts: integers ``[class]``; zero where a class does not occur.
+          least: integers ``[bucket - 1]``, 1 or more and strictly decreasing.
+
+        Raises:
+          TypeError: if counts or ``least`` are not integers.
+          ValueError: if counts are as `checked_masses` forbids, or ``least`` is empty, does not
+            fall, or goes below 1.
+        """
+        counts = _checked_counts(counts)
+        least = np.asarray(least)
+        if least.ndim != 1 or least.size == 0:
+            raise ValueError(
+                f"least has shape {least.shape}; give one count or more, as [100, 20]."
+            )
+        if not np.issubdtype(least.dtype, np.integer):
+            raise TypeError(f"least has dtype {least.dtype}; give integers.")
+        if least[-1] < 1 or (least[1:] >= least[:-1]).any():
+            raise ValueError(f"least is {least.tolist()}; give falling counts, the last 1 or more.")
+        return cls(counts, _split_by_count(counts, least[::-1]), len(least) + 1)
+
     @cached_property
     def num_classes(self) -> np.ndarray:
         """Classes in each bucket, int64 ``[bucket]``."""
@@ -167,3 +234,9 @@ def _split_by_mass(mass: np.ndarray, least: np.ndarray) -> np.ndarray:
     bucket_of_class = np.full(len(mass), -1, np.int32)
     bucket_of_class[order] = np.searchsorted(end, np.arange(len(order)), side="right")
     return bucket_of_class
+
+
+def _split_by_count(counts: np.ndarray, least: ArrayLike) -> np.ndarray:
+    """Bucket of each class; ``least``, ascending, are the smallest counts of all but the last."""
+    reached = np.searchsorted(np.asarray(least, np.int64), counts, side="right")
+    return np.where(counts > 0, np.size(least) - reached, -1)
