@@ -23,7 +23,6 @@ import h5netcdf
 import numpy as np
 import xarray as xr
 
-from imbalance.analysis import FrequencyBuckets
 from imbalance.analysis.labelled import NOT_RUN
 
 FINISHED, DIVERGED = 1, 2
@@ -33,29 +32,6 @@ STATUS = {
 }
 FORMAT = "imbalance piece 1"
 RUN_DIMS = ("optimizer", "learning_rate", "seed")
-
-
-def bucket_variables(counts: np.ndarray, buckets: FrequencyBuckets) -> dict[str, xr.DataArray]:
-    """What readers need to know of classes and buckets, to store beside the losses."""
-    return {
-        "class_count": xr.DataArray(
-            counts, dims="class", attrs={"long_name": "examples of each class"}
-        ),
-        "bucket_of_class": xr.DataArray(buckets.bucket_of_class, dims="class"),
-        "bucket_mass": xr.DataArray(
-            buckets.num_examples / buckets.counts.sum(),
-            dims="bucket",
-            attrs={"long_name": "share of the examples"},
-        ),
-        "bucket_classes": xr.DataArray(
-            buckets.num_classes, dims="bucket", attrs={"long_name": "number of classes"}
-        ),
-        "bucket_unigram_loss": xr.DataArray(
-            buckets.unigram_loss,
-            dims="bucket",
-            attrs={"units": "nats", "long_name": "loss of predicting class frequencies"},
-        ),
-    }
 
 
 def provenance() -> dict[str, Any]:

@@ -11,6 +11,7 @@ import xarray as xr
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from imbalance import results
+from imbalance.analysis.dataset import bucket_variables
 from imbalance.engine import MAX_STRIDE, Data, Engine, State, advance, measure, microbatched, start
 from imbalance.memory import fit
 from imbalance.probes import Probe
@@ -124,7 +125,7 @@ def _piece(
         for name, value in arrays.items()
     }
     piece = xr.Dataset(variables, coords)
-    piece = piece.assign(results.bucket_variables(sweep.problem.counts, sweep.problem.buckets))
+    piece = piece.assign(bucket_variables(sweep.problem.counts, sweep.problem.buckets))
     for name in ("loss", "bucket_loss", "train_loss"):
         piece[name].attrs["units"] = "nats"
     piece["status"].attrs.update(results.STATUS)

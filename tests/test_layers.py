@@ -24,11 +24,17 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "analysis": ({"analysis"}, set()),
     "analysis.counts": (set(), set()),
     "analysis.buckets": ({"analysis.counts"}, set()),
-    "analysis.losses": ({"analysis.buckets", "analysis.counts"}, set()),
-    "analysis.labelled": (
-        {"analysis.counts", "analysis.buckets", "analysis.losses"},
-        {"xarray", "pandas"},
+    "analysis.checks": (set(), set()),
+    "analysis.frequency": ({"analysis.buckets", "analysis.counts"}, set()),
+    "analysis.tokens": ({"analysis.checks"}, set()),
+    "analysis.losses": ({"analysis.buckets", "analysis.checks", "analysis.counts"}, set()),
+    "analysis.sums": (set(), set()),
+    "analysis.streaming": (
+        {"analysis.buckets", "analysis.checks", "analysis.dataset", "analysis.sums"},
+        {"xarray"},  # inside to_dataset: the package loads without it
     ),
+    "analysis.dataset": ({"analysis.buckets", "analysis.sums"}, {"xarray"}),
+    "analysis.labelled": (set(), {"xarray"}),
     # Data as NumPy arrays.
     "data": ({"data"}, set()),
     "data.zipf": (set(), set()),
@@ -45,7 +51,9 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "models.transformer": (set(), {"flax", "jax"}),
     "models.vit": ({"models.transformer"}, {"flax", "jax"}),
     # On the device.
-    "ondevice": (set(), {"jax"}),
+    "exact_sums": (set(), {"jax"}),
+    "ondevice": ({"analysis", "exact_sums"}, {"jax"}),
+    "cross_entropy": (set(), {"jax"}),
     "optimizers": (set(), {"jax", "optax"}),
     "theory": (set(), set()),
     "tasks": (set(), {"jax", "optax", "flax"}),
@@ -57,7 +65,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "results": ({"analysis"}, {"xarray", "h5netcdf"}),
     "sweep": ({"engine", "optimizers", "probes", "problems", "tasks"}, {"jax"}),
     "memory": ({"engine", "sweep"}, {"jax"}),
-    "running": ({"engine", "memory", "probes", "results", "sweep"}, {"jax", "xarray"}),
+    "running": ({"analysis", "engine", "memory", "probes", "results", "sweep"}, {"jax", "xarray"}),
+    "record": ({"analysis", "results"}, {"xarray"}),
     "claims": ({"analysis"}, {"pandas", "xarray"}),
     "plots": ({"analysis"}, {"matplotlib", "xarray"}),
     "experiment": (

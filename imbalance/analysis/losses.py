@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from imbalance.analysis.buckets import FrequencyBuckets
+from imbalance.analysis.checks import checked_losses, checked_weights
 from imbalance.analysis.counts import checked_labels
 
 
@@ -67,26 +68,13 @@ def _checked(
     loss: ArrayLike, label: np.ndarray, weight: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """``loss`` and ``weight`` as float64 ``[example]``."""
-    loss = np.asarray(loss, np.float64)
-    weight = np.ones(label.shape) if weight is None else np.asarray(weight, np.float64)
-    for name, values in (("losses", loss), ("weights", weight)):
-        if values.shape != label.shape:
-            raise ValueError(
-                f"{name} have shape {values.shape}, labels {label.shape}; give one of each for "
-                "every example."
-            )
+    loss = checked_losses(loss, label.shape)
+    weight = np.ones(label.shape) if weight is None else checked_weights(weight, label.shape)
     missing = np.isnan(loss)
     if missing.any():
         raise ValueError(
             f"{np.count_nonzero(missing)} of {loss.size} losses are NaN, the first at position "
             f"{np.argmax(missing)}; leave these examples out, or report the run as diverged."
-        )
-    wrong = ~(np.isfinite(weight) & (weight >= 0))
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        raise ValueError(
-            f"{np.count_nonzero(wrong)} of {weight.size} weights are negative or not finite, the "
-            f"first is {weight[first]} at position {first}; give finite weights, 0 or more."
         )
     return loss, weight
 

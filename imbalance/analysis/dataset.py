@@ -1,0 +1,55 @@
+"""Losses and class frequencies as labelled arrays, under the names that stored sweeps use."""
+
+import numpy as np
+import xarray as xr
+
+from imbalance.analysis.buckets import FrequencyBuckets
+from imbalance.analysis.sums import LossSums
+
+
+def bucket_variables(counts: np.ndarray, buckets: FrequencyBuckets) -> dict[str, xr.DataArray]:
+    """What readers need to know of classes and buckets, to store beside the losses."""
+    return {
+        "class_count": xr.DataArray(
+            counts, dims="class", attrs={"long_name": "examples of each class"}
+        ),
+        "bucket_of_class": xr.DataArray(buckets.bucket_of_class, dims="class"),
+        "bucket_mass": xr.DataArray(
+            buckets.num_examples / buckets.counts.sum(),
+            dims="bucket",
+            attrs={"long_name": "share of the examples"},
+        ),
+        "bucket_classes": xr.DataArray(
+            buckets.num_classes, dims="bucket", attrs={"long_name": "number of classes"}
+        ),
+        "bucket_unigram_loss": xr.DataArray(
+            buckets.unigram_loss,
+            dims="bucket",
+            attrs={"units": "nats", "long_name": "loss of predicting class frequencies"},
+        ),
+    }
+
+
+def loss_variables(by_class: LossSums | None, by_bucket: LossSums) -> dict[str, xr.DataArray]:
+    """Mean losses overall, by class (where given) and by bucket, with what tells their worth."""
+    variables = {
+        "loss": xr.DataArray(by_bucket.overall, attrs={"long_name": "mean loss of all examples"})
+    }
+    for dim, sums in (("class", by_class), ("bucket", by_bucket)):
+        if sums is None:
+            continue
+        for name, meaning in (
+            ("mean", "mean loss"),
+            ("standard_error", "standard error of the mean loss"),
+            ("share", "share of the overall loss"),
+            ("weight", "total weight of the examples"),
+            ("count", "examples that the losses are of"),
+            ("diverged", "losses left out as NaN, infinite or too large"),
+        ):
+            key = f"{dim}_loss" if name == "mean" else f"{dim}_loss_{name}"
+            variables[key] = xr.DataArray(
+                getattr(sums, name), dims=dim, attrs={"long_name": meaning}
+            )
+    for name in ("ignored", "out_of_range", "unbucketed"):
+        variables[name] = xr.DataArray(getattr(by_bucket, name))
+    return variables

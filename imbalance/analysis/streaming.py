@@ -1,0 +1,275 @@
+"""Loss by class of a stream of examples, for anyone's training loop."""
+
+import warnings
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from imbalance.analysis.buckets import FrequencyBuckets
+from imbalance.analysis.checks import as_numpy, checked_losses, checked_weights
+from imbalance.analysis.sums import LARGEST_LOSS, LossSums
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class LossByClass(LossSums):
+    """Sums of losses by class, fed batch by batch, on the host.
+
+    Give `update` the unreduced losses and the labels of every batch; at any time read `mean`,
+    `count`, `weight`, `standard_error` and `share` ``[class]`` and `overall`, or the same by bucket
+    from `by_bucket`. The order and the size of batches do not matter. Arrays may be NumPy's,
+    PyTorch's (bfloat16 and on a GPU too), JAX's or lists, of any equal shapes; sums are float64 and
+    counts int64. `imbalance.ondevice.LossByClass` does the same inside a compiled function.
+
+    To see training at one point, use one object for that point, as an evaluation does. One that is
+    fed during training averages over parameters that change: start a new one for every window that
+    you report.
+
+    Args:
+      num_classes: labels are ``0 .. num_classes - 1``; for next-token losses the vocabulary size.
+      ignore_index: a label that masks its example, such as -100; it may be one of the classes.
+
+    Raises:
+      TypeError: if a number is not an integer.
+      ValueError: if there is not one class.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int | None = None):
+        for name, value in (("num_classes", num_classes), ("ignore_index", ignore_index)):
+            if value is not None and not isinstance(value, int | np.integer):
+                raise TypeError(f"{name} is {value!r}; give an integer.")
+        if num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes}; give 1 or more.")
+        super().__init__(
+            count=np.zeros(num_classes, np.int64),
+            diverged=np.zeros(num_classes, np.int64),
+            moments=np.zeros((5, num_classes)),
+        )
+        self.ignore_index = ignore_index
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.count)
+
+    def __repr__(self) -> str:
+        left_out = {
+            "ignored": self.ignored,
+            "out of range": self.out_of_range,
+            f"diverged, in class {_named(self.diverged)}": self.diverged.sum(),
+        }
+        return (
+            f"LossByClass(num_classes={self.num_classes}, ignore_index={self.ignore_index}): "
+            f"overall loss {self.overall:.6g}, {self.count.sum()} examples of "
+            f"{np.count_nonzero(self.count)} classes"
+            + "".join(f", {number} {what}" for what, number in left_out.items() if number)
+        )
+
+    def update(self, loss: Any, label: Any, weight: Any = None) -> None:
+        """Add a batch.
+
+        An example is left out if its weight is 0 or its label is ``ignore_index`` (counted in
+        ``ignored``), else if its label is no class (counted in ``out_of_range``). One whose loss is
+        NaN, infinite or beyond ``LARGEST_LOSS`` is counted in ``diverged`` of its class and enters
+        no sum. The first time that either happens, a warning says so.
+
+        Args:
+          loss: of each example, unreduced and not yet weighted, ``[...]``. For label smoothing give
+            the hard labels and the smoothed loss.
+          label: class of each example, integers ``[...]``.
+          weight: of each example, ``[...]``, finite and 0 or more, or a boolean mask; None: 1 each.
+            It enters once, here: mean losses are ``Σ w ℓ / Σ w``.
+
+        Raises:
+          TypeError: if labels are not integers, or losses or weights not real numbers.
+          ValueError: if shapes differ, or a weight is negative or not finite. Nothing was added.
+        """
+        label = as_numpy(label)
+        if not np.issubdtype(label.dtype, np.integer):
+            raise TypeError(
+                f"labels have dtype {label.dtype}; give integers, or soft labels to update_soft."
+            )
+        loss = checked_losses(loss, label.shape)
+        masked = np.zeros(label.size, bool)
+        if weight is not None:
+            weight = checked_weights(weight, label.shape)
+            masked |= weight == 0
+        label = label.reshape(-1)
+        if self.ignore_index is not None:
+            masked |= label == self.ignore_index
+        outside = ~masked & ((label < 0) | (label >= self.num_classes))
+        num_masked, num_outside = np.count_nonzero(masked), np.count_nonzero(outside)
+        if num_outside and not self.out_of_range:
+            first = int(np.argmax(outside))
+            warnings.warn(
+                f"{num_outside} of {label.size} labels are out of range, the first is "
+                f"{label[first]} at position {first}; classes are 0 .. {self.num_classes - 1} and "
+                f"ignore_index is {self.ignore_index}. They are in no mean, and are counted in "
+                "out_of_range.",
+                stacklevel=2,
+            )
+        if num_masked or num_outside:
+            kept = ~(masked | outside)
+            loss, label = loss[kept], label[kept]
+            weight = None if weight is None else weight[kept]
+        self.ignored += int(num_masked)
+        self.out_of_range += int(num_outside)
+        self._add(loss, label.astype(np.intp, copy=False), weight)
+
+    def update_soft(self, loss: Any, target: Any, weight: Any = None) -> None:
+        """Add a batch with soft labels: each example is shared out over the classes of its target.
+
+        Where ``loss[i, k] = -log p_k``, the cross-entropy of example i is ``Σ_k target[i, k]
+        loss[i, k]``: its part k counts in class k, with weight ``weight[i] target[i, k]``. So
+        `overall` is the mean cross-entropy of targets that sum to one, `count` counts parts above
+        zero, and one-hot targets give what `update` gives.
+
+        Args:
+          loss: of each example were its label this class, ``[..., class]``.
+          target: share of each class, finite and 0 or more, ``[..., class]``.
+          weight: of each example, ``[...]``, or a boolean mask; None: 1 each.
+
+        Raises:
+          TypeError: if an array does not hold real numbers.
+          ValueError: if shapes differ, or a weight or target is negative or not finite. Nothing was
+            added.
+        """
+        target = as_numpy(target)
+        if target.ndim == 0 or target.shape[-1] != self.num_classes:
+            raise ValueError(
+                f"targets have shape {target.shape}; give one share for each of the "
+                f"{self.num_classes} classes in the last axis."
+            )
+        loss = checked_losses(loss, target.shape)
+        part = checked_weights(target, target.shape).reshape(-1, self.num_classes)
+        if weight is not None:
+            weight = checked_weights(weight, target.shape[:-1])
+            self.ignored += int(np.count_nonzero(weight == 0))
+            part = part * weight[:, None]
+        example, label = np.nonzero(part)
+        self._add(loss.reshape(part.shape)[example, label], label, part[example, label])
+
+    def _add(self, loss: np.ndarray, label: np.ndarray, weight: np.ndarray | None) -> None:
+        """Add examples of classes in range, with weights above 0; all arrays ``[example]``."""
+
+        def by_class(values: np.ndarray | None = None) -> np.ndarray:
+            return np.bincount(label, values, self.num_classes)
+
+        self.count += by_class()
+        usable = np.abs(loss) <= LARGEST_LOSS  # not so for NaN
+        if not usable.all():
+            diverged = np.bincount(label[~usable], minlength=self.num_classes)
+            if not self.diverged.any():
+                warnings.warn(
+                    f"{diverged.sum()} of {loss.size} losses are NaN, infinite or beyond "
+                    f"{LARGEST_LOSS:.0e}, in class {_named(diverged)}. They are in no mean, and "
+                    "are counted in diverged.",
+                    stacklevel=3,
+                )
+            self.diverged += diverged
+            loss, label = loss[usable], label[usable]
+            weight = None if weight is None else weight[usable]
+        if weight is None:  # w = w² = 1
+            count, total = by_class(), by_class(loss)
+            self.moments += np.stack([count, total, count, total, by_class(loss * loss)])
+        else:
+            weighted = weight * loss
+            products = (weight, weighted, weight * weight, weight * weighted, weighted * weighted)
+            self.moments += np.stack([by_class(values) for values in products])
+
+    def merge(self, other: Self) -> Self:
+        """The sums of both streams, as if one object had seen them; neither is changed.
+
+        Raises:
+          ValueError: if they differ in their classes or in ``ignore_index``.
+        """
+        for name in ("num_classes", "ignore_index"):
+            one, two = getattr(self, name), getattr(other, name)
+            if one != two:
+                raise ValueError(f"{name} is {one} here and {two} there; only equal ones merge.")
+        merged = type(self)(self.num_classes, self.ignore_index)
+        for name in LossSums.__dataclass_fields__:
+            setattr(merged, name, getattr(self, name) + getattr(other, name))
+        return merged
+
+    def by_bucket(self, buckets: FrequencyBuckets | None = None, num_buckets: int = 10) -> LossSums:
+        """The same sums by bucket, exactly: a bucket's are those of its classes.
+
+        Args:
+          buckets: which classes belong together; None: ``num_buckets`` of about equal mass, by the
+            counts seen so far. Evaluating on other data, give the buckets of the training data,
+            such as ``FrequencyBuckets.from_counts(training.count)``. Classes seen here that are in
+            no bucket there are counted in ``unbucketed``.
+          num_buckets: how many, where ``buckets`` is None.
+
+        Raises:
+          ValueError: if buckets are of another number of classes, or nothing was seen to make them
+            of.
+        """
+        buckets = buckets or FrequencyBuckets.from_counts(self.count, num_buckets)
+        if len(buckets.counts) != self.num_classes:
+            raise ValueError(
+                f"buckets are of {len(buckets.counts)} classes, losses of {self.num_classes}; "
+                "make buckets from the counts of these classes."
+            )
+        inside = buckets.bucket_of_class >= 0
+        bucket = buckets.bucket_of_class[inside]
+
+        def summed(values: np.ndarray) -> np.ndarray:
+            total = np.zeros((*values.shape[:-1], buckets.num_buckets), values.dtype)
+            np.add.at(total.T, bucket, values.T[inside])
+            return total
+
+        return LossSums(
+            count=summed(self.count),
+            diverged=summed(self.diverged),
+            moments=summed(self.moments),
+            ignored=self.ignored,
+            out_of_range=self.out_of_range,
+            unbucketed=self.unbucketed + int(self.count[~inside].sum()),
+        )
+
+    def to_dataset(
+        self, buckets: FrequencyBuckets | None = None, num_buckets: int = 10
+    ) -> "xr.Dataset":
+        """All of it labelled by ``class`` and ``bucket``, under the names that sweeps use.
+
+        Args:
+          buckets: as `by_bucket`.
+          num_buckets: as `by_bucket`.
+
+        Raises:
+          ValueError: as `by_bucket`.
+        """
+        import xarray as xr  # slow to load, and needed here only
+
+        from imbalance.analysis.dataset import bucket_variables, loss_variables
+
+        buckets = buckets or FrequencyBuckets.from_counts(self.count, num_buckets)
+        losses = loss_variables(self, self.by_bucket(buckets))
+        return xr.Dataset(losses | bucket_variables(buckets.counts, buckets))
+
+
+def warn_of_left_out(losses: LossByClass) -> None:
+    """Warns, where examples are in no mean without having been masked, for the caller's caller."""
+    if losses.out_of_range:
+        warnings.warn(
+            f"{losses.out_of_range} labels are out of range: classes are 0 .. "
+            f"{losses.num_classes - 1} and ignore_index is {losses.ignore_index}. They are in no "
+            "mean, and are counted in out_of_range.",
+            stacklevel=3,
+        )
+    if losses.diverged.any():
+        warnings.warn(
+            f"{losses.diverged.sum()} of {losses.count.sum()} losses are NaN, infinite or beyond "
+            f"{LARGEST_LOSS:.0e}, in class {_named(losses.diverged)}. They are in no mean, and are "
+            "counted in diverged.",
+            stacklevel=3,
+        )
+
+
+def _named(diverged: np.ndarray) -> str:
+    """The first classes that have diverged losses, and how many, in words."""
+    classes = np.flatnonzero(diverged)
+    return ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
