@@ -24,7 +24,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from report import neighbours, quotients, seconds, spread, table, write_section
 
 from imbalance.engine import Engine, State, advance, microbatched, start
 from imbalance.optimizers import OPTIMIZERS
@@ -87,51 +87,6 @@ def learning_rates(count: int) -> tuple[float, ...]:
 
 
 # Measuring --------------------------------------------------------------------------------------
-
-
-def seconds(function: Callable, *args) -> float:
-    """Wall time until the result is there."""
-    began = time.perf_counter()
-    jax.block_until_ready(function(*args))
-    return time.perf_counter() - began
-
-
-def spread(values: Sequence[float], digits: int = 2, unit: str = "") -> str:
-    """Median, smallest and largest, for a table."""
-    low, mid, high = (f"{v:.{digits}f}" for v in (min(values), np.median(values), max(values)))
-    return f"{mid}{unit} [{low}, {high}]"
-
-
-def quotients(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Ratios of neighbours in time."""
-    return [a / b for a, b in zip(above, below, strict=True)]
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def busy_seconds() -> float | None:
-    """Processor time that all processes of the machine have used; None where it is not told."""
-    try:
-        with open("/proc/stat") as file:
-            user, nice, system, _, _, irq, soft, steal = map(int, file.readline().split()[1:9])
-    except OSError:
-        return None
-    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
-
-
-@contextlib.contextmanager
-def neighbours() -> Iterator[list[float]]:
-    """The share of the machine that other processes took inside the block, 0 where unknown."""
-    share: list[float] = []
-    wall, busy, own = time.perf_counter(), busy_seconds(), time.process_time()
-    yield share
-    after = busy_seconds()
-    others = (after or 0) - (busy or 0) - (time.process_time() - own) if after else 0.0
-    share.append(max(0.0, others / (time.perf_counter() - wall) / (os.cpu_count() or 1)))
 
 
 @contextlib.contextmanager
@@ -490,18 +445,6 @@ def in_new_process(code: str) -> str:
 # The report -------------------------------------------------------------------------------------
 
 
-def write_section(path: Path, title: str, text: str) -> None:
-    """Put ``text`` under the heading ``title``, in place of what was there."""
-    before = path.read_text() if path.exists() else "# What was measured\n"
-    section = f"## {title}\n\n{text}\n"
-    old = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
-    if old.search(before):
-        after = old.sub(lambda _: section + "\n", before)
-    else:
-        after = f"{before.rstrip()}\n\n{section}"
-    path.write_text(after.rstrip() + "\n")
-
-
 def main(settings: Settings) -> None:
     problem = heavy_tailed_linear(settings.m)
     backend = jax.default_backend()
@@ -529,7 +472,7 @@ def main(settings: Settings) -> None:
         print(parts[-1], "\n", flush=True)
     if settings.write:
         title = f"Linear softmax, m = {settings.m}, {backend}"
-        write_section(Path(__file__).with_name("RESULTS.md"), title, "\n\n".join(parts))
+        write_section(title, "\n\n".join(parts))
 
 
 if __name__ == "__main__":
