@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -144,6 +145,13 @@ def test_left_out_examples_are_counted_and_said_once():
         losses.update([np.nan, 1.0, np.inf], [1, 1, 2])
     assert losses.diverged.tolist() == [0, 1, 1]
     assert losses.mean.tolist() == [1.0, 1.0, 1.0]
+    with warnings.catch_warnings():  # where warnings are errors, the batch is not half counted
+        warnings.simplefilter("error")
+        fresh = LossByClass(3, ignore_index=0)
+        for batch in (([1.0, 1.0, 1.0], [0, 1, 5]), ([1.0, 1.0, np.nan], [0, 1, 1])):
+            with pytest.raises(UserWarning):
+                fresh.update(*batch)
+        assert not fresh.count.any() and fresh.ignored == fresh.out_of_range == 0
     for words in ("overall loss 1,", "5 examples", "1 ignored", "3 out of range", "class 1, 2"):
         assert words in repr(losses)
 
@@ -185,7 +193,7 @@ def test_wrong_classes_and_merges_are_refused():
         LossByClass(0)
     with pytest.raises(TypeError, match="num_classes is 2.0; give an integer"):
         LossByClass(2.0)
-    with pytest.raises(TypeError, match="ignore_index is 'pad'"):
+    with pytest.raises(TypeError, match="ignore_index is 'pad'; give an integer or None"):
         LossByClass(2, ignore_index="pad")
     with pytest.raises(ValueError, match="num_classes is 2 here and 3 there"):
         LossByClass(2).merge(LossByClass(3))

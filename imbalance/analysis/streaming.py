@@ -36,9 +36,10 @@ class LossByClass(LossSums):
     """
 
     def __init__(self, num_classes: int, ignore_index: int | None = None):
-        for name, value in (("num_classes", num_classes), ("ignore_index", ignore_index)):
-            if value is not None and not isinstance(value, int | np.integer):
-                raise TypeError(f"{name} is {value!r}; give an integer.")
+        if not isinstance(num_classes, int | np.integer):
+            raise TypeError(f"num_classes is {num_classes!r}; give an integer.")
+        if not isinstance(ignore_index, int | np.integer | None):
+            raise TypeError(f"ignore_index is {ignore_index!r}; give an integer or None.")
         if num_classes < 1:
             raise ValueError(f"num_classes is {num_classes}; give 1 or more.")
         super().__init__(
@@ -113,9 +114,9 @@ class LossByClass(LossSums):
             kept = ~(masked | outside)
             loss, label = loss[kept], label[kept]
             weight = None if weight is None else weight[kept]
+        self._add(loss, label.astype(np.intp, copy=False), weight)
         self.ignored += int(num_masked)
         self.out_of_range += int(num_outside)
-        self._add(loss, label.astype(np.intp, copy=False), weight)
 
     def update_soft(self, loss: Any, target: Any, weight: Any = None) -> None:
         """Add a batch with soft labels: each example is shared out over the classes of its target.
@@ -145,10 +146,11 @@ class LossByClass(LossSums):
         part = checked_weights(target, target.shape).reshape(-1, self.num_classes)
         if weight is not None:
             weight = checked_weights(weight, target.shape[:-1])
-            self.ignored += int(np.count_nonzero(weight == 0))
             part = part * weight[:, None]
         example, label = np.nonzero(part)
         self._add(loss.reshape(part.shape)[example, label], label, part[example, label])
+        if weight is not None:
+            self.ignored += int(np.count_nonzero(weight == 0))
 
     def _add(self, loss: np.ndarray, label: np.ndarray, weight: np.ndarray | None) -> None:
         """Add examples of classes in range, with weights above 0; all arrays ``[example]``."""
@@ -156,18 +158,18 @@ class LossByClass(LossSums):
         def by_class(values: np.ndarray | None = None) -> np.ndarray:
             return np.bincount(label, values, self.num_classes)
 
-        self.count += by_class()
         usable = np.abs(loss) <= LARGEST_LOSS  # not so for NaN
+        diverged = np.bincount(label[~usable], minlength=self.num_classes)
+        if diverged.any() and not self.diverged.any():
+            warnings.warn(  # before anything is added, for warnings may be errors
+                f"{diverged.sum()} of {loss.size} losses are NaN, infinite or beyond "
+                f"{LARGEST_LOSS:.0e}, in class {_named(diverged)}. They are in no mean, and are "
+                "counted in diverged.",
+                stacklevel=3,
+            )
+        self.count += by_class()
+        self.diverged += diverged
         if not usable.all():
-            diverged = np.bincount(label[~usable], minlength=self.num_classes)
-            if not self.diverged.any():
-                warnings.warn(
-                    f"{diverged.sum()} of {loss.size} losses are NaN, infinite or beyond "
-                    f"{LARGEST_LOSS:.0e}, in class {_named(diverged)}. They are in no mean, and "
-                    "are counted in diverged.",
-                    stacklevel=3,
-                )
-            self.diverged += diverged
             loss, label = loss[usable], label[usable]
             weight = None if weight is None else weight[usable]
         if weight is None:  # w = w² = 1
