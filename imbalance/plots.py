@@ -1,4 +1,4 @@
-"""Stored results to matplotlib figures, in one style (section E of the specification).
+"""Stored results and records to matplotlib figures, in one style (section E of the specification).
 
 Every function takes labelled data and never runs training. Axes are given or made; nothing is shown
 or saved here.
@@ -15,6 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation
+
+from imbalance.analysis.labelled import DIVERGED, DIVERGED_FACTOR, at_only
 
 COLOURS = {
     "gd": "#000000",
@@ -28,6 +31,8 @@ COLOURS = {
     "muon": "#AA3377",
     "block_normalized_gd": "#997700",
 }
+# In turn, for optimizers that are not named above.
+OTHER_COLOURS = ("#888888", "#6699CC", "#117733", "#EE99AA", "#882255")
 NAMES = {
     "gd": "GD",
     "adam": "Adam",
@@ -76,11 +81,17 @@ def label(optimizer: str) -> str:
     return NAMES.get(base, base) + (" +m" if momentum else "")
 
 
-def line_style(optimizer: str) -> dict[str, str]:
-    """Colour by kind; solid with momentum, dashed without."""
+def line_style(optimizer: str, among: Sequence[str] = ()) -> dict[str, str]:
+    """Colour by kind; solid with momentum, dashed without.
+
+    Kinds that have no colour of their own get different ones ``among`` the optimizers drawn.
+    """
     base, suffix, _ = optimizer.partition("+m")
     momentum = suffix or base in ("lion", "muon", "sign_of_momentum")
-    return {"color": COLOURS.get(base, "#888888"), "linestyle": "-" if momentum else "--"}
+    others = dict.fromkeys(other.partition("+m")[0] for other in (*among, optimizer))
+    turn = [other for other in others if other not in COLOURS or other == base].index(base)
+    colour = COLOURS.get(base, OTHER_COLOURS[turn % len(OTHER_COLOURS)])
+    return {"color": colour, "linestyle": "-" if momentum else "--"}
 
 
 def bucket_colours(num_buckets: int) -> np.ndarray:
@@ -105,12 +116,16 @@ def rank_frequency(axes: Axes, dataset: xr.Dataset) -> None:
     colours = bucket_colours(dataset.sizes["bucket"])
     axes.scatter(np.arange(1, len(counts) + 1), counts[order], c=colours[bucket[order]], s=5)
     axes.set(xscale="log", yscale="log", xlabel="class, by rank", ylabel="examples")
+    for axis in (axes.xaxis, axes.yaxis):  # only within a decade is there room for more
+        axis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(0.9, 0.4)))
     axes.set_title("Class frequencies")
 
 
 def seed_band(axes: Axes, steps: np.ndarray, values: xr.DataArray, **line) -> None:
     """The worst seed as a line over the band of all seeds, as the paper draws it."""
     lowest, highest = values.min("seed"), values.max("seed")
+    measured = highest.notnull().values  # runs that are joined may have different steps
+    steps, lowest, highest = steps[measured], lowest[measured], highest[measured]
     axes.plot(steps, highest, **line)
     if values.sizes["seed"] > 1:
         axes.fill_between(steps, lowest, highest, color=line["color"], alpha=0.2, lw=0)
@@ -121,13 +136,14 @@ def overall(axes: Axes, chosen: xr.Dataset, optimizers: Sequence[str]) -> None:
     for optimizer in optimizers:
         one = chosen.sel(optimizer=optimizer)
         edge = f" ({one['edge'].item()})" if "edge" in one.coords and one["edge"].item() else ""
-        rate = f", η = {exponent(one['learning_rate'].item())}{edge}"
+        rate = one["learning_rate"].item() if "learning_rate" in one.coords else np.nan
+        rate = "" if np.isnan(rate) else f", η = {exponent(rate)}"
         seed_band(
             axes,
             one["step"].values,
             one["loss"],
-            label=label(optimizer) + rate,
-            **line_style(optimizer),
+            label=label(optimizer) + rate + edge,
+            **line_style(optimizer, optimizers),
         )
     axes.set(xlabel="step", title="Overall loss")
     axes.margins(x=0)
@@ -144,7 +160,9 @@ def by_bucket(axes: Axes, one: xr.Dataset, *, seed: int | None = None, steps=Non
     at = one["step"].values if steps is None else steps
     colours = bucket_colours(one.sizes["bucket"])
     for bucket in range(one.sizes["bucket"]):
-        axes.plot(at, losses.isel(bucket=bucket), color=colours[bucket])
+        line = losses.isel(bucket=bucket).values
+        seen = ~np.isnan(line)  # not every batch has every bucket, nor every run every step
+        axes.plot(at[seen], line[seen], color=colours[bucket])
     axes.margins(x=0)
     axes.set(xlabel="step")
 
@@ -173,6 +191,132 @@ def fan(
             axis.set_ylim(0, top)
     bucket_bar(figure, axes[0, -1], selections[0].sizes["bucket"])
     headline(figure, selections[0], title)
+    return figure
+
+
+def training(dataset: xr.Dataset, title: str | None = None) -> Figure:
+    """The paper's main layout in one call, for whatever runs a dataset holds.
+
+    Ticks at the right of the panels are what a model gets on each bucket that knows the class
+    frequencies and nothing else.
+
+    Args:
+      dataset: a record, records joined, a sweep with one learning rate for each optimizer, or
+        `LossByClass.to_dataset` of several steps, with the same buckets, joined along ``step``.
+      title: of the figure; under it stands how learning rates were selected, if that is known.
+
+    Raises:
+      ValueError: if an optimizer has several learning rates, or steps have different buckets.
+    """
+    chosen = _as_runs(_same_at_every_step(at_only(dataset)))
+    optimizers = chosen["optimizer"].values.tolist()
+    with matplotlib.rc_context(STYLE):
+        # Then a legend in the panel would hide its lines.
+        crowded = len(optimizers) > 2 or "edge" in chosen.coords
+        figure, axes = panels(1, 2 + len(optimizers), height=2.3 if crowded else 2.1)
+        frequencies, whole, *parts = axes[0]
+        rank_frequency(frequencies, chosen)
+        overall(whole, chosen, optimizers)
+        whole.set_ylabel("loss (nats)")
+        for axis, optimizer in zip(parts, optimizers, strict=True):
+            one = chosen.sel(optimizer=optimizer)
+            axis.sharex(whole)
+            axis.sharey(whole)
+            axis.tick_params(labelleft=False)
+            by_bucket(axis, one)
+            diverged = "status" in one and (one["status"] == DIVERGED).any()
+            axis.set_title(label(optimizer) + (" (diverged)" if diverged else ""))
+            if "bucket_unigram_loss" in one:
+                _unigram_ticks(axis, one["bucket_unigram_loss"].values)
+        whole.set_ylim(*_loss_limits(chosen))
+        if crowded:
+            whole.get_legend().remove()
+            figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=8)
+        bucket_bar(figure, parts[-1], chosen.sizes["bucket"])
+        selection = chosen.attrs.get("selection")
+        words = [title, selection and f"learning rates: {selection}"]
+        figure.suptitle("\n".join(filter(None, words)))
+    return figure
+
+
+def _same_at_every_step(dataset: xr.Dataset) -> xr.Dataset:
+    """What is known of classes and buckets without the steps that `xr.concat` gives it."""
+    for name in ("class_count", "bucket_of_class", "bucket_unigram_loss"):
+        if name in dataset and "step" in dataset[name].dims:
+            first = dataset[name].isel(step=0, drop=True)
+            if not ((dataset[name] == first) | first.isnull()).all():
+                raise ValueError(
+                    f"{name} is not the same at every step; make the datasets of all steps with "
+                    "the same buckets, as losses.to_dataset(buckets)."
+                )
+            dataset = dataset.assign({name: first})
+    return dataset
+
+
+def _as_runs(dataset: xr.Dataset) -> xr.Dataset:
+    """With dimensions ``optimizer`` and ``seed``, where one was selected or there is none."""
+    for dim, default in (("optimizer", "mine"), ("seed", 0)):
+        if dim not in dataset["loss"].dims:
+            value = dataset[dim].item() if dim in dataset.coords else default
+            dataset = dataset.drop_vars(dim, errors="ignore")
+            losses = dataset[["loss", "bucket_loss"]].expand_dims({dim: [value]})
+            dataset = dataset.assign(losses)
+    return dataset
+
+
+def _loss_limits(chosen: xr.Dataset) -> tuple[float, float]:
+    """All that is drawn is inside, but for runs that explode: they would flatten the others."""
+    at_steps = chosen["bucket_loss"].transpose("step", ...).values
+    finite = [losses[np.isfinite(losses)] for losses in at_steps if np.isfinite(losses).any()]
+    bottom, top = 0, 0
+    if finite:
+        bottom = min(0, *(losses.min() for losses in finite))
+        top = min(max(losses.max() for losses in finite), DIVERGED_FACTOR * finite[0].max())
+    if "bucket_unigram_loss" in chosen:
+        top = max(top, chosen["bucket_unigram_loss"].max().item())
+    return bottom, 1.05 * top or 1
+
+
+def _unigram_ticks(axes: Axes, losses: np.ndarray) -> None:
+    for colour, loss in zip(bucket_colours(len(losses)), losses, strict=True):
+        place = {"transform": axes.get_yaxis_transform(), "clip_on": False}
+        axes.plot([1.01, 1.05], [loss, loss], color=colour, lw=1, **place)
+    below = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 6}
+    axes.annotate("– unigram loss", (1.06, 0), (0, -18), ha="right", va="top", **below)
+
+
+def comparison(dataset: xr.Dataset) -> Figure:
+    """Steps to a fraction of the initial loss, bucket by bucket, for the two runs of `compare`.
+
+    A bucket that never gets there stands above the axis. Other dimensions, such as seeds, are
+    several points at one place.
+    """
+    occurs = np.ones(dataset.sizes["bucket"], bool)
+    if "bucket_classes" in dataset:
+        occurs = dataset["bucket_classes"].values > 0
+    names = [dataset.attrs[run].split(", ") for run in ("one", "other")]  # the rest: other labels
+    colours = [line_style(name[0], [names[0][0], names[1][0]])["color"] for name in names]
+    faces = [colours[0], colours[1] if colours[1] != colours[0] else "none"]
+    with matplotlib.rc_context(STYLE):
+        figure, grid = panels(1, 1, width=4.0, height=2.6)
+        axes = grid[0, 0]
+        for i, run in enumerate(("time_one", "time_other")):
+            times = dataset[run].transpose("bucket", ...).values.reshape(len(occurs), -1)[occurs]
+            at = np.flatnonzero(occurs)[:, None] + 0.24 * (i - 0.5) + np.zeros(times.shape)
+            never = np.isnan(times)
+            look = {"edgecolors": colours[i], "facecolors": faces[i], "marker": "os"[i], "s": 20}
+            axes.scatter(at, times, label=", ".join([label(names[i][0]), *names[i][1:]]), **look)
+            above = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+            axes.scatter(at[never], np.full(never.sum(), 1.06), **above, **look)
+        axes.text(-0.01, 1.06, "never", transform=axes.transAxes, ha="right", va="center", size=7)
+        axes.set_xticks(np.arange(len(occurs)))
+        axes.set(
+            xlabel="bucket, frequent to rare",
+            ylabel=f"steps to {dataset.attrs['fraction']:g} × initial loss",
+        )
+        axes.set_xlim(-0.5, len(occurs) - 0.5)
+        axes.set_ylim(bottom=0)
+        axes.legend()
     return figure
 
 

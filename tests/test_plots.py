@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from imbalance import plots
-from imbalance.analysis.labelled import at_best, at_fixed
+from imbalance import FrequencyBuckets, LossByClass, plots, results
+from imbalance.analysis.labelled import at_best, at_fixed, compare
+from imbalance.record import Record, load_record
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +137,183 @@ def test_rates_are_written_as_half_powers_of_ten(rate, text):
 def test_momentum_is_named_and_drawn_solid(optimizer, name, line):
     assert plots.label(optimizer) == name
     assert plots.line_style(optimizer)["linestyle"] == line
+
+
+@pytest.mark.parametrize("known", ["gd", "adam"])
+def test_optimizers_without_a_colour_get_different_ones(known):
+    names = [known, "mine", "mine+m", "yours"]
+    colours = [plots.line_style(name, names)["color"] for name in names]
+    assert colours == [plots.COLOURS[known], "#888888", "#888888", "#6699CC"]
+
+
+# Records and steps of one's own -------------------------------------------------------------------
+
+BUCKETS = FrequencyBuckets.from_counts([8, 4, 2, 2], 3)
+
+
+def steps_of(speed, at):
+    """Losses by class that fall to nothing at ``speed``."""
+    label = np.repeat(np.arange(4), BUCKETS.counts)
+    steps = {}
+    for step in at:
+        steps[step] = LossByClass(4)
+        steps[step].update(2 * np.exp(-speed * step / (1 + label)), label)
+    return steps
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Records of three runs by optimizer; their steps and learning rates differ."""
+    folder, found = tmp_path_factory.mktemp("records"), {}
+    for optimizer, speed, at, rate in (
+        ("gd", 0.1, range(0, 21, 4), 0.1),
+        ("adam", 0.5, range(0, 16, 5), 0.01),
+        ("mine", 0.2, range(0, 21, 4), np.nan),
+    ):
+        with Record(folder / optimizer, 4, optimizer, rate) as record:
+            for step, losses in steps_of(speed, at).items():
+                record.append(step, losses)
+        found[optimizer] = load_record(folder / optimizer, BUCKETS)
+    return found
+
+
+def lines_of(axes):
+    """Without the ticks of the unigram losses."""
+    return [line for line in axes.lines if line.get_clip_on()]
+
+
+def test_training_draws_a_record_in_the_layout_of_the_paper(recorded):
+    figure = plots.training(recorded["gd"], title="Mine")
+    figure.draw_without_rendering()
+    assert [axes.get_title() for axes in figure.axes[:3]] == [
+        "Class frequencies",
+        "Overall loss",
+        "GD",
+    ]
+    frequencies, overall, by_bucket, bar = figure.axes
+    assert overall.get_ylabel() == "loss (nats)" and figure.get_suptitle() == "Mine"
+    assert frequencies.collections[0].get_offsets()[:, 1].tolist() == [8, 4, 2, 2]
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["frequent", "rare"]
+    for bucket, line in enumerate(lines_of(by_bucket)):
+        expected = recorded["gd"]["bucket_loss"].squeeze().sel(bucket=bucket)
+        np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-12)
+        np.testing.assert_array_equal(line.get_color(), plots.bucket_colours(3)[bucket])
+    ticks = [line.get_ydata()[0] for line in by_bucket.lines if not line.get_clip_on()]
+    np.testing.assert_array_equal(ticks, recorded["gd"]["bucket_unigram_loss"])
+    assert max(ticks) < by_bucket.get_ylim()[1]
+
+
+def test_training_draws_joined_records_each_at_its_own_steps(recorded):
+    figure = plots.training(results.join(recorded.values()))
+    figure.draw_without_rendering()
+    _, overall, *panels, _ = figure.axes
+    assert [axes.get_title() for axes in panels] == ["GD", "Adam", "mine"]
+    assert [line.get_xdata().tolist() for line in overall.lines] == [
+        [0, 4, 8, 12, 16, 20],
+        [0, 5, 10, 15],
+        [0, 4, 8, 12, 16, 20],
+    ]
+    assert all(len(lines_of(axes)) == 3 for axes in panels)
+    assert all(axes.get_ylim() == overall.get_ylim() for axes in panels)
+    assert all(axes.get_xlim() == (0, 20) for axes in panels)
+    (legend,) = figure.legends  # three would hide the lines
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["GD, η = $10^{-1}$", "Adam, η = $10^{-2}$", "mine"]  # NaN: no rate
+
+
+def test_training_draws_steps_of_ones_own():
+    steps = steps_of(0.1, range(0, 9, 2))
+    parts = [losses.to_dataset(BUCKETS) for losses in steps.values()]
+    figure = plots.training(xr.concat(parts, xr.Variable("step", list(steps))))
+    figure.draw_without_rendering()
+    _, overall, by_bucket, _ = figure.axes
+    expected = [losses.overall for losses in steps.values()]
+    np.testing.assert_allclose(overall.lines[0].get_ydata(), expected, rtol=1e-14)
+    assert len(lines_of(by_bucket)) == 3
+    assert len([line for line in by_bucket.lines if not line.get_clip_on()]) == 3
+
+
+def test_steps_with_different_buckets_are_refused():
+    steps = steps_of(0.1, range(3))
+    steps[2].update([1.0] * 20, [3] * 20)
+    parts = [losses.to_dataset(num_buckets=2) for losses in steps.values()]
+    with pytest.raises(ValueError, match=r"class_count is not the same .* losses.to_dataset\(buck"):
+        plots.training(xr.concat(parts, "step"))
+
+
+def test_training_draws_a_sweep_at_one_rate_each(tiny_dataset, chosen):
+    figure = plots.training(at_best(tiny_dataset, 12))
+    figure.draw_without_rendering()
+    assert figure.get_suptitle().startswith("learning rates: best rate at step 12, rule S")
+    assert "(largest tried)" in figure.legends[0].get_texts()[1].get_text()
+    _, overall, gd, adam, _ = plots.training(chosen).axes
+    assert len(overall.collections) == 2  # a band of seeds for each
+    assert len(lines_of(gd)) == len(lines_of(adam)) == 3
+    one = chosen.sel(optimizer="adam", seed=1)
+    _, overall, adam, _ = plots.training(one).axes
+    np.testing.assert_array_equal(overall.lines[0].get_ydata(), one["loss"])
+    with pytest.raises(ValueError, match=r"have \[3, 2\] learning rates; choose one"):
+        plots.training(tiny_dataset)
+
+
+def test_a_run_that_explodes_does_not_flatten_the_others(recorded):
+    exploding = recorded["adam"].copy()
+    exploding["bucket_loss"] = exploding["bucket_loss"] * np.array([1, 1e6, 1, 1e9])[:, None]
+    figure = plots.training(results.join([recorded["gd"], exploding]))
+    highest = 1.05 * float(recorded["gd"]["bucket_unigram_loss"].max())
+    assert figure.axes[1].get_ylim() == (0, pytest.approx(max(1.05 * 1.5 * 2, highest)))
+
+
+def test_a_diverged_run_is_named_so(recorded):
+    diverged = recorded["gd"].copy()
+    diverged["status"] = diverged["status"] * 0 + results.DIVERGED
+    diverged["bucket_loss"], diverged["loss"] = (
+        diverged["bucket_loss"] * np.nan,
+        diverged["loss"] * np.nan,
+    )
+    figure = plots.training(diverged)
+    figure.draw_without_rendering()
+    assert figure.axes[2].get_title() == "GD (diverged)"
+
+
+def test_a_bucket_that_is_not_seen_at_a_step_has_a_line_all_the_same(axes, recorded):
+    one = recorded["gd"].isel(optimizer=0, learning_rate=0)
+    one["bucket_loss"] = one["bucket_loss"].where((one["bucket"] < 2) | (one["step"] != 4))
+    plots.by_bucket(axes, one)
+    assert axes.lines[1].get_xdata().tolist() == [0, 4, 8, 12, 16, 20]
+    assert axes.lines[2].get_xdata().tolist() == [0, 8, 12, 16, 20]
+
+
+def test_a_comparison_shows_both_times_and_what_never_gets_there(recorded):
+    compared = compare(recorded["gd"], recorded["adam"], 0.25)
+    figure = plots.comparison(compared)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    gd, gd_never, adam, adam_never = axes.collections
+    np.testing.assert_array_equal(gd.get_offsets()[:, 1], compared["time_one"])
+    np.testing.assert_array_equal(adam.get_offsets()[:, 1], compared["time_other"])
+    never = [np.round(points.get_offsets()[:, 0]).tolist() for points in (gd_never, adam_never)]
+    assert never == [
+        np.flatnonzero(compared[t].isnull()).tolist() for t in ("time_one", "time_other")
+    ]
+    assert never[0] and not never[1]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["GD", "Adam"]
+    assert axes.get_ylabel() == "steps to 0.25 × initial loss"
+
+
+def test_a_comparison_shows_every_seed_and_leaves_out_empty_buckets(chosen):
+    compared = compare(chosen.sel(optimizer="adam"), chosen.sel(optimizer="gd"))
+    compared["bucket_classes"] = compared["bucket_classes"].where(compared["bucket"] != 1, 0)
+    axes = plots.comparison(compared).axes[0]
+    buckets = [np.round(points.get_offsets()[:, 0].compressed()) for points in axes.collections]
+    for there, never in (buckets[:2], buckets[2:]):
+        assert sorted([*there, *never]) == [0, 0, 2, 2]
+
+
+def test_two_runs_of_one_optimizer_look_different(recorded):
+    other = recorded["gd"].assign_coords(learning_rate=[0.2])
+    axes = plots.comparison(compare(recorded["gd"], other)).axes[0]
+    one, _, two, _ = axes.collections
+    assert len(one.get_facecolors()) and not len(two.get_facecolors())
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts == ["GD, learning_rate 0.1", "GD, learning_rate 0.2"]
