@@ -61,7 +61,7 @@ def host(settings: Settings) -> str:
     rng = np.random.default_rng(1)
     label = zipf_labels(number, num_classes)
     loss = rng.exponential(5, number).astype(np.float32)
-    weight = rng.choice(np.float32([0, 1, 2]), number)
+    weight = rng.choice(np.array([0, 1, 2], np.float32), number)
     padded = np.where(rng.random(number) < 0.1, -100, label)
     wide = label.astype(np.int64)
     bare = lambda: [np.bincount(wide, v, num_classes) for v in (None, loss, loss * loss)]  # noqa: E731

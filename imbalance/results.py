@@ -23,9 +23,9 @@ import h5netcdf
 import numpy as np
 import xarray as xr
 
-from imbalance.analysis.labelled import NOT_RUN
+from imbalance.analysis.labelled import DIVERGED, NOT_RUN
 
-FINISHED, DIVERGED = 1, 2
+FINISHED = 1
 STATUS = {
     "flag_values": [NOT_RUN, FINISHED, DIVERGED],
     "flag_meanings": "not_run finished diverged",

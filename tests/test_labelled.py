@@ -287,7 +287,6 @@ def test_a_loss_that_is_zero_from_the_start_is_there_at_once():
 
 
 def test_a_diverged_run_never_gets_there():
-    assert labelled.DIVERGED == DIVERGED
     losses = decay(RATE)
     found = time_to_fraction(record(losses, status=DIVERGED))
     assert found.isnull().all() and found.dims == ("optimizer", "learning_rate", "seed", "bucket")

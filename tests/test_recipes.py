@@ -75,6 +75,16 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def torch():
+    """PyTorch on one thread: on busy cores several wait for each other longer than they compute."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(threads)
+
+
 def assert_fed(losses, label):
     """Every example was counted once, in its class."""
     np.testing.assert_array_equal(losses.count, class_counts(label, losses.num_classes))
@@ -192,7 +202,7 @@ def test_several_hosts_are_two_processes():
             assert found["own"].sum() == 2048
 
 
-def test_pytorch(monkeypatch):
+def test_pytorch(torch, monkeypatch):
     r = run_block("PyTorch")
     assert_fed(r.losses, r.label.numpy())
     assert_rare_is_behind(r.losses.by_bucket(num_buckets=5).mean)
@@ -269,8 +279,7 @@ def stub_of_transformers(torch):
 
 
 @pytest.mark.parametrize("stubbed", [True, False], ids=["stub", "installed"])
-def test_hugging_face_trainer(stubbed, monkeypatch):
-    torch = pytest.importorskip("torch")
+def test_hugging_face_trainer(stubbed, torch, monkeypatch):
     if stubbed:
         monkeypatch.setitem(sys.modules, "transformers", stub_of_transformers(torch))
     torch.manual_seed(0)

@@ -289,13 +289,8 @@ def _without_single(dataset: xr.Dataset) -> xr.Dataset:
     run = dataset["status"] != NOT_RUN if "status" in dataset else xr.DataArray(True)
     for dim in run.dims:
         dataset = dataset.isel({dim: run.any([d for d in run.dims if d != dim]).values})
-    return dataset.squeeze(
-        [
-            d
-            for d in dataset["bucket_loss"].dims
-            if d not in ("step", "bucket") and dataset.sizes[d] == 1
-        ]
-    )
+    others = set(dataset["bucket_loss"].dims) - {"step", "bucket"}
+    return dataset.squeeze([dim for dim in others if dataset.sizes[dim] == 1])
 
 
 def _names(one: xr.Dataset, other: xr.Dataset) -> tuple[str, str]:
@@ -309,7 +304,7 @@ def _names(one: xr.Dataset, other: xr.Dataset) -> tuple[str, str]:
         for i, label in enumerate(labels):
             for name, value in label.items():
                 if repr(value) != repr(labels[1 - i].get(name)):  # NaN is the same as NaN
-                    names[i] += f", {name} {value}"
+                    names[i] += f", {name} {f'{value:.3g}' if isinstance(value, float) else value}"
     return names[0], names[1]
 
 
