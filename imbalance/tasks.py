@@ -34,11 +34,20 @@ class Examples(NamedTuple):
     weight: jax.Array  # float32 [example]; 0 masks
 
 
+class Head(NamedTuple):
+    """The linear softmax layer that a model ends in: logits ``W x + b`` of features x."""
+
+    features: jax.Array  # [example, feature]
+    weight: jax.Array  # [class, feature]
+    bias: jax.Array | None  # [class]
+
+
 class Task(NamedTuple):
     """The contract between models and the engine."""
 
     init: Callable[[jax.Array], Params]  # key -> parameters
     per_example: Callable[[Params, Batch, jax.Array | None], Examples]  # key: None is deterministic
+    head: Callable[[Params, Batch], Head] | None = None  # None: it does not end in such a layer
 
 
 class Objective(NamedTuple):
@@ -56,7 +65,8 @@ def classification(build: "Callable[[nnx.Rngs], nnx.Module]") -> Task:
 
     Args:
       build: makes the flax module from its random streams. The module maps ``Batch.input`` to
-        logits and names the axis of its classes in ``class_axis``.
+        logits and names the axis of its classes in ``class_axis``. If it ends in a linear layer, a
+        method ``head`` maps the input to that layer's features, weight and bias (see `Head`).
     """
     # This seam is the only place that knows flax: outside it parameters are a plain pytree. Loading
     # flax takes as long as half of JAX, so whoever needs no flax model does not wait for it.
@@ -75,7 +85,11 @@ def classification(build: "Callable[[nnx.Rngs], nnx.Module]") -> Task:
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label, axis=class_axis)
         return Examples(loss, batch.label, batch.weight)
 
-    return Task(init, per_example)
+    def head(params: Params, batch: Batch) -> Head:
+        model: Any = nnx.merge(graphdef, params)
+        return Head(*model.head(batch.input))
+
+    return Task(init, per_example, head if hasattr(model, "head") else None)
 
 
 def quadratic(num_classes: int) -> Task:

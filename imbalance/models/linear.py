@@ -27,3 +27,7 @@ class SoftmaxLinear(nnx.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Logits ``[class, example]`` of ``inputs [example, input]``."""
         return self.weight[...] @ inputs.T + self.bias[...][:, None]
+
+    def head(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Features ``[example, input]`` of the last layer, its weight and its bias."""
+        return inputs, self.weight[...], self.bias[...]
