@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 
 from imbalance import analysis
 from imbalance.analysis.streaming import warn_of_left_out
@@ -25,7 +26,7 @@ OUTSIDE = ("ignored", "out_of_range", "wrong_weight")
 @partial(
     jax.tree_util.register_dataclass, data_fields=["high", "low"], meta_fields=["ignore_index"]
 )
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LossByClass:
     """Sums of losses by class on the device: the functional twin of `imbalance.LossByClass`.
 
@@ -54,8 +55,14 @@ class LossByClass:
         """
         analysis.LossByClass(num_classes, ignore_index)  # for its checks
         shape = (MOMENT + len(MOMENTS), num_classes + len(OUTSIDE))
-        nothing = jnp.zeros(shape, jnp.float32)
-        return cls(nothing, nothing, ignore_index)
+        # Two arrays, so that the sums can be donated.
+        return cls(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32), ignore_index)
+
+    def __repr__(self) -> str:
+        return (
+            f"LossByClass(num_classes={self.num_classes}, ignore_index={self.ignore_index}) on the "
+            "device; read it with to_host()"
+        )
 
     @property
     def num_classes(self) -> int:
@@ -70,9 +77,9 @@ class LossByClass:
 
     def update(
         self,
-        loss: jax.Array,
-        label: jax.Array,
-        weight: jax.Array | None = None,
+        loss: ArrayLike,
+        label: ArrayLike,
+        weight: ArrayLike | None = None,
         axis_name: Any = None,
     ) -> Self:
         """The sums with a batch added; what is left out is as in `imbalance.LossByClass.update`.
@@ -94,6 +101,8 @@ class LossByClass:
           TypeError: if labels are not integers.
           ValueError: if shapes differ, or there are more than 2^24 examples.
         """
+        loss, label = jnp.asarray(loss), jnp.asarray(label)
+        weight = None if weight is None else jnp.asarray(weight)
         if not jnp.issubdtype(label.dtype, jnp.integer):
             raise TypeError(
                 f"labels have dtype {label.dtype}; give integers, or soft labels to update_soft."
@@ -109,9 +118,9 @@ class LossByClass:
 
     def update_soft(
         self,
-        loss: jax.Array,
-        target: jax.Array,
-        weight: jax.Array | None = None,
+        loss: ArrayLike,
+        target: ArrayLike,
+        weight: ArrayLike | None = None,
         axis_name: Any = None,
     ) -> Self:
         """The sums with a batch of soft labels added, as `imbalance.LossByClass.update_soft` tells.
@@ -125,6 +134,8 @@ class LossByClass:
         Raises:
           ValueError: if shapes differ, or there are more than 2^24 examples.
         """
+        loss, target = jnp.asarray(loss), jnp.asarray(target)
+        weight = None if weight is None else jnp.asarray(weight)
         classes, rows = target.shape[-1:], target.shape[:-1]
         if classes != (self.num_classes,) or loss.shape != target.shape:
             raise ValueError(

@@ -201,8 +201,9 @@ def training(dataset: xr.Dataset, title: str | None = None) -> Figure:
     frequencies and nothing else.
 
     Args:
-      dataset: a record, records joined, a sweep with one learning rate for each optimizer, or
-        `LossByClass.to_dataset` of several steps, with the same buckets, joined along ``step``.
+      dataset: a record, records joined by `results.join`, a sweep with one learning rate for each
+        optimizer, or `LossByClass.to_dataset` of several steps, with the same buckets, joined along
+        ``step``.
       title: of the figure; under it stands how learning rates were selected, if that is known.
 
     Raises:

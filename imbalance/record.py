@@ -37,8 +37,9 @@ Stored = tuple[np.ndarray, np.ndarray]  # an entry and its table
 class Record:
     """Writes a record: a context manager to `append` to at every step that is measured.
 
-    Opening a file that exists goes on after its ``last_step``, -1 if there is none. A step that a
-    kill cut short is removed, and a warning says so.
+    Opening a file that exists goes on after its ``last_step``, -1 if there is none, so a loop that
+    begins again appends ``if step > record.last_step``. A step that a kill cut short is removed,
+    and a warning says so.
 
     Args:
       path: of the file; made, with its folder, if it is not there.
@@ -159,7 +160,8 @@ def load_record(
     Args:
       path: of the record.
       buckets: which classes belong together; None: ``num_buckets`` of about equal mass, by the
-        counts summed over steps. Records to be joined need the same, such as the training data's.
+        counts summed over steps. Records that `results.join` joins need the same, such as the
+        training data's.
       num_buckets: how many, where ``buckets`` is None.
 
     Returns:

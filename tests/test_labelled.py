@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from imbalance.analysis import labelled
 from imbalance.analysis.labelled import (
     at_best,
     at_fixed,

@@ -170,9 +170,10 @@ def test_merge_scan_and_donation():
         return jax.lax.scan(lambda s, batch: (s.update(*batch), None), losses, batches)[0]
 
     batches = tuple(jnp.asarray(a.reshape(10, -1)) for a in (loss, label, weight))
-    start = jax.tree.map(jnp.copy, ondevice.LossByClass.create(300))
-    assert_equal(scanned(start, batches).to_host(), host)
-    assert device.num_classes == 300
+    assert_equal(scanned(ondevice.LossByClass.create(300), batches).to_host(), host)
+    assert "num_classes=300" in repr(device)
+    listed = ondevice.LossByClass.create(2).update([1.0, 2.0], [0, 1], [True, True])
+    assert listed.to_host().mean.tolist() == [1.0, 2.0]
 
 
 def test_vmap_keeps_runs_apart():

@@ -152,7 +152,7 @@ def test_left_out_examples_are_counted_and_said_once():
             with pytest.raises(UserWarning):
                 fresh.update(*batch)
         assert not fresh.count.any() and fresh.ignored == fresh.out_of_range == 0
-    for words in ("overall loss 1,", "5 examples", "1 ignored", "3 out of range", "class 1, 2"):
+    for words in ("overall loss 1,", "examples: 5", "1 ignored", "3 out of range", "class 1, 2"):
         assert words in repr(losses)
 
 

@@ -62,8 +62,8 @@ class LossByClass(LossSums):
         }
         return (
             f"LossByClass(num_classes={self.num_classes}, ignore_index={self.ignore_index}): "
-            f"overall loss {self.overall:.6g}, {self.count.sum()} examples of "
-            f"{np.count_nonzero(self.count)} classes"
+            f"overall loss {self.overall:.6g}, examples: {self.count.sum()}, "
+            f"classes seen: {np.count_nonzero(self.count)}"
             + "".join(f", {number} {what}" for what, number in left_out.items() if number)
         )
 
