@@ -64,7 +64,7 @@ lock: $(VENV)/.created
 	    -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never \
 	    $(VENV)-lock/bin/uv pip compile pyproject.toml --quiet --upgrade --universal \
 	    --python $(VENV)/bin/python --python-version 3.11 \
-	    --extra test --extra lint --extra text --extra curvature --extra images \
+	    --extra test --extra lint --extra text --extra images \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    --output-file constraints.txt
 	rm -rf $(VENV)-lock
