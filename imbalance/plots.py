@@ -321,6 +321,32 @@ def comparison(dataset: xr.Dataset) -> Figure:
     return figure
 
 
+def scatter_by_level(
+    axes: Axes, x: np.ndarray, y: np.ndarray, level_of_class: np.ndarray, most: int = 100
+) -> None:
+    """A point for each class, log-log, coloured by level; of large levels the ``most`` first."""
+    num_levels = int(level_of_class.max()) + 1
+    for level, colour in reversed(list(enumerate(bucket_colours(num_levels)))):  # frequent on top
+        inside = np.flatnonzero(level_of_class == level)[:most]
+        axes.scatter(x[inside], y[inside], color=colour, s=5, lw=0)
+    axes.set(xscale="log", yscale="log")
+
+
+def share_log_limits(axes: np.ndarray) -> None:
+    """The same limits in all panels, and a dashed line of slope 1 through their middle."""
+    points = np.concatenate([c.get_offsets() for axis in axes.flat for c in axis.collections])
+    low, high = np.log10(points.min(axis=0)) - 0.3, np.log10(points.max(axis=0)) + 0.3
+    middle = (low + high) / 2
+    for axis in axes.flat:
+        axis.axline(10**middle, 10 ** (middle + 1), color="gray", ls="--", lw=0.8, zorder=0)
+        axis.set(xlim=10.0 ** np.array([low[0], high[0]]), ylim=10.0 ** np.array([low[1], high[1]]))
+        axis.tick_params(which="minor", left=False, bottom=False)
+    for axis in axes[:, 1:].flat:
+        axis.tick_params(labelleft=False)
+    for axis in axes[:-1].flat:
+        axis.tick_params(labelbottom=False)
+
+
 def bucket_bar(figure: Figure, axes: Axes, num_buckets: int) -> None:
     """A colour bar that says which end is frequent."""
     colours = ListedColormap(bucket_colours(num_buckets))

@@ -4,7 +4,7 @@ A probe is a function ``(params, batch) -> named arrays`` with the names of thei
 the whole training set in microbatches, ``[micro, row, ...]``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from imbalance.analysis import FrequencyBuckets
+from imbalance.class_blocks import class_blocks
 from imbalance.ondevice import bucket_sums
-from imbalance.tasks import Batch, Examples, Params, Task, accumulate
+from imbalance.tasks import Batch, Examples, Head, Params, Task, accumulate
 
 
 class Probe(NamedTuple):
@@ -82,6 +83,65 @@ def correct_class_probability(
         {"probability": ("level", "quantile")},
         {"quantile": list(quantiles), "level": np.arange(levels.num_buckets)},
     )
+
+
+def class_statistics(task: Task) -> Probe:
+    """Gradient norm and Hessian trace of every class in the model's linear softmax layer (G.1-3).
+
+    ``gradient_norm``, ``hessian_trace`` and the ``authors_statistic``, each ``[class]``; and
+    the same at ``(-W, -b)``, where the data and all else are as they were, as ``flipped_...``.
+
+    Raises:
+      ValueError: if the task does not end in such a layer.
+    """
+    head = _head_of(task)
+
+    def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
+        def sums(rows: Batch, _):
+            here = head(params, rows)
+            bias = None if here.bias is None else -here.bias
+            there = here._replace(weight=-here.weight, bias=bias)
+            return tuple(class_blocks(one, rows.label, rows.weight) for one in (here, there))
+
+        found = {}
+        for prefix, total in zip(("", "flipped_"), accumulate(sums, batch), strict=True):
+            blocks = total.mean()
+            found[f"{prefix}gradient_norm"] = blocks.gradient_norm
+            found[f"{prefix}hessian_trace"] = blocks.trace
+            found[f"{prefix}authors_statistic"] = blocks.authors_statistic
+        return found
+
+    names = ("gradient_norm", "hessian_trace", "authors_statistic")
+    dims = {f"{prefix}{name}": ("class",) for prefix in ("", "flipped_") for name in names}
+    return Probe("class_statistics", measure, dims)
+
+
+def block_traces(task: Task, classes: Sequence[int]) -> Probe:
+    """``block_trace [block_row, block_column]``: traces of Hessian blocks of some classes (G.5).
+
+    Raises:
+      ValueError: if the task does not end in a linear softmax layer.
+    """
+    head = _head_of(task)
+    chosen = np.asarray(classes)
+
+    def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
+        def sums(rows: Batch, _):
+            return class_blocks(head(params, rows), rows.label, rows.weight, among=chosen)
+
+        return {"block_trace": accumulate(sums, batch).mean().block_trace}
+
+    dims = {"block_trace": ("block_row", "block_column")}
+    return Probe("block_traces", measure, dims, {"block_row": chosen, "block_column": chosen})
+
+
+def _head_of(task: Task) -> Callable[[Params, Batch], Head]:
+    if task.head is None:
+        raise ValueError(
+            "this task does not say where its linear softmax layer is: give its model a method "
+            "head(inputs) -> (features, weight, bias), or use imbalance.curvature for any loss."
+        )
+    return task.head
 
 
 def all_examples(task: Task, params: Params, batch: Batch) -> Examples:

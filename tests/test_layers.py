@@ -26,6 +26,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "analysis.buckets": ({"analysis.counts"}, set()),
     "analysis.checks": (set(), set()),
     "analysis.frequency": ({"analysis.buckets", "analysis.counts"}, set()),
+    "analysis.block_measures": (set(), {"xarray"}),
     "analysis.tokens": ({"analysis.checks"}, set()),
     "analysis.losses": ({"analysis.buckets", "analysis.checks", "analysis.counts"}, set()),
     "analysis.sums": (set(), set()),
@@ -58,8 +59,9 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "theory": (set(), set()),
     "tasks": (set(), {"jax", "optax", "flax"}),
     "engine": ({"tasks"}, {"jax", "optax"}),
+    "class_blocks": ({"tasks"}, {"jax"}),
     "curvature": ({"tasks"}, {"jax", "matfree"}),
-    "probes": ({"analysis", "ondevice", "curvature", "tasks"}, {"jax"}),
+    "probes": ({"analysis", "class_blocks", "ondevice", "curvature", "tasks"}, {"jax"}),
     # From names to results.
     "problems": ({"data", "models", "tasks", "analysis", "theory"}, {"jax"}),
     "results": ({"analysis"}, {"xarray", "h5netcdf"}),

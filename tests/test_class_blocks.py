@@ -1,0 +1,368 @@
+"""Class blocks against dense Hessians in float64, and against what Proposition 2 says of them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from imbalance.class_blocks import (
+    class_blocks,
+    class_gradient_norms,
+    fold_bias,
+    hessian_blocks,
+    hessian_product,
+)
+from imbalance.engine import microbatched
+from imbalance.problems import heavy_tailed_linear
+from imbalance.tasks import Batch, Head, accumulate
+
+EXACT = 1e-9  # float64, of numbers of size one
+CLASSES, FEATURES, EXAMPLES = 5, 3, 23
+ALL = np.arange(CLASSES)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def draw(seed=0):
+    """Layer, labels and weights, some of which mask; class 4 has no example in seed 0."""
+    random = np.random.default_rng(seed)
+    features = random.normal(0.5, 1, (EXAMPLES, FEATURES))
+    weight = random.normal(size=(CLASSES, FEATURES))
+    label = random.permutation(EXAMPLES) % (CLASSES - (seed == 0))
+    masked = np.arange(EXAMPLES) % 5 == 0
+    head = Head(features, weight, random.normal(size=CLASSES))
+    return head, label, np.where(masked, 0, random.uniform(0.5, 2, EXAMPLES))
+
+
+def mean_loss(weight, bias, head, label, example_weight):
+    logits = head.features @ weight.T + (0 if bias is None else bias[None])
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    return (example_weight * loss).sum() / example_weight.sum()
+
+
+gradient_of = jax.jit(jax.grad(mean_loss))
+hessian_of = jax.jit(jax.hessian(mean_loss))  # [k, a, j, b]
+norms_of = jax.jit(class_gradient_norms, static_argnames="tile")
+blocks_of = jax.jit(partial(class_blocks, diagonal=True))  # compiled, as they are meant to be
+
+
+def sums_of_all(head, label, w, vector):
+    """Everything that adds up over examples; Hessian blocks of all pairs of classes, k-major."""
+    classes = np.arange(len(head.weight))
+    rows, columns = (index.ravel() for index in np.meshgrid(classes, classes, indexing="ij"))
+    return (
+        class_blocks(head, label, w, diagonal=True, among=classes),
+        hessian_blocks(head, rows, columns, w),
+        hessian_product(head, vector, w),
+        hessian_product(head, vector, w, block_diagonal=True),
+    )
+
+
+@jax.jit
+def means_of_all(head, label, w, vector):
+    return [sums.mean() for sums in sums_of_all(head, label, w, vector)]
+
+
+def close(found, expected, tolerance=EXACT):
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture(scope="module", params=["bias held", "bias folded in", "all ties"])
+def case(request):
+    """A layer with its labels and weights, a vector, and all that is found of them."""
+    head, label, w = draw()
+    with jax.enable_x64(True):
+        if request.param == "bias folded in":
+            head = fold_bias(head)
+        if request.param == "all ties":
+            head = head._replace(weight=0 * head.weight, bias=0 * head.bias)
+        vector = np.random.default_rng(7).normal(size=head.weight.shape)
+        found = means_of_all(head, label, w, vector)
+        hessian = np.asarray(hessian_of(head.weight, head.bias, head, label, w))
+    return head, label, w, vector, hessian, found
+
+
+def test_gradients_are_those_of_autodiff(case):
+    head, label, w, _, _, (found, *_) = case
+    gradient = gradient_of(head.weight, head.bias, head, label, w)
+    close(found.gradient, gradient)
+    close(found.gradient_norm, np.linalg.norm(gradient, axis=1))
+    close(found.share, np.bincount(label, w, CLASSES) / w.sum())
+
+
+def test_blocks_traces_and_diagonals_are_those_of_the_dense_hessian(case):
+    *_, hessian, (found, blocks, _, _) = case
+    close(blocks, hessian.transpose(0, 2, 1, 3).reshape(blocks.shape))
+    close(found.trace, np.einsum("kaka->k", hessian))
+    close(found.diagonal, np.einsum("kaka->ka", hessian))
+    close(found.block_trace, np.einsum("kaja->kj", hessian))
+
+
+def test_products_are_those_of_the_dense_hessian(case):
+    *_, vector, hessian, (_, _, product, own) = case
+    close(product, np.einsum("kajb,jb->ka", hessian, vector))
+    close(own, np.einsum("kakb,kb->ka", hessian, vector))
+
+
+def test_sums_over_classes_vanish(case):
+    found, blocks, product, _ = jax.tree.map(np.asarray, case[-1])
+    blocks = blocks.reshape(CLASSES, CLASSES, -1)
+    for total in (found.gradient, blocks, found.block_trace, product):
+        np.testing.assert_allclose(total.sum(0), 0, atol=1e-10)
+    off = ~np.eye(CLASSES, dtype=bool)
+    assert np.all(found.trace >= 0) and np.all(found.block_trace[off] <= 0)
+
+
+def test_the_bias_has_the_derivatives_of_a_feature_that_is_one():
+    head, label, w = draw()
+    found = blocks_of(head, label, w, among=ALL).mean()
+    folded = blocks_of(fold_bias(head), label, w, among=ALL).mean()  # autodiff's, as shown above
+    close(folded.gradient[:, :-1], found.gradient)
+    close(folded.gradient[:, -1], found.bias_gradient)
+    close(folded.diagonal[:, -1], found.bias_trace)
+    close(folded.trace, found.trace + found.bias_trace)
+
+
+def test_some_classes_and_coordinates_have_what_they_have_among_all():
+    head, label, w = draw()
+    hessian = hessian_of(head.weight, head.bias, head, label, w)
+    classes, coordinates = np.array([4, 1]), np.array([2, 0])
+
+    @jax.jit
+    def some(head, label, w):
+        traces = class_blocks(head, label, w, among=classes)
+        block = hessian_blocks(head, classes[:1], classes[1:], w, coordinates=coordinates)
+        return traces.mean().block_trace, block.mean()[0]
+
+    traces, block = some(head, label, w)
+    close(traces, np.einsum("kaja->kj", hessian[classes][:, :, classes]))
+    close(block, hessian[4][coordinates][:, 1, coordinates])
+
+
+def test_class_weights_are_weights_of_examples():
+    """The mean loss ``Σ w ω ℓ / Σ w ω`` of section C.2."""
+    head, label, w = draw()
+    w *= np.linspace(0.5, 3, CLASSES)[label]
+    found = blocks_of(head, label, w, among=ALL).mean()
+    args = head.weight, head.bias, head, label, w
+    close(found.gradient, gradient_of(*args))
+    close(found.trace, np.einsum("kaka->k", hessian_of(*args)))
+
+
+def test_the_authors_statistic_has_features_where_squares_belong():
+    head, label, w = draw()
+    p = np.exp(head.features @ head.weight.T + head.bias)
+    p /= p.sum(1, keepdims=True)
+    expected = (w[:, None] * p * (1 - p)).T @ head.features.mean(1) / w.sum()
+    close(blocks_of(head, label, w, among=ALL).mean().authors_statistic, expected)
+
+
+@pytest.mark.parametrize("tile", [4, 64])
+def test_gradients_of_one_class_are_those_of_its_own_examples(tile):
+    head, label, w = draw()
+    found = norms_of(head, label, w, tile=tile)
+    for k in ALL[:-1]:
+        own = np.where(label == k, w, 0)
+        gradient = gradient_of(head.weight, head.bias, head, label, own)
+        close(found[k], own.sum() / w.sum() * np.linalg.norm(gradient))
+    assert found[-1] == 0  # no example
+
+
+def test_gradients_of_classes_need_no_order_and_may_be_vectorised():
+    head, label, w = draw()
+    order = np.random.default_rng(0).permutation(EXAMPLES)
+    shuffled = head._replace(features=head.features[order])
+    found = norms_of(head, label, w, tile=4)
+    close(norms_of(shuffled, label[order], w[order], tile=4), found)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), draw(0), draw(1))
+    each = jax.jit(jax.vmap(partial(class_gradient_norms, tile=4)))(*stacked)
+    close(each, [found, norms_of(*draw(1), tile=4)])
+
+
+def test_examples_without_weight_may_have_any_label():
+    head, label, w = draw()
+    odd = np.where(w > 0, label, np.where(np.arange(EXAMPLES) % 2, -100, CLASSES + 2))
+    found, expected = (blocks_of(head, y, w, among=ALL).mean() for y in (odd, label))
+    jax.tree.map(close, found, expected)
+    close(norms_of(head, odd, w, tile=4), norms_of(head, label, w, tile=4))
+
+
+def test_microbatches_add_up():
+    head, label, w = draw()
+    vector = np.ones((CLASSES, 1)) * ALL[:, None] * np.arange(FEATURES)
+    batch = microbatched(Batch(head.features, label, w), 4).batch  # one row is padding
+
+    @jax.jit
+    def means(batch):
+        def sums(rows, _):
+            return sums_of_all(head._replace(features=rows.input), rows.label, rows.weight, vector)
+
+        return [total.mean() for total in accumulate(sums, batch)]
+
+    jax.tree.map(close, means(batch), means_of_all(head, label, w, vector))
+
+
+def test_memory_is_that_of_one_microbatch():
+    examples, classes, features, micro = 4096, 64, 16, 16
+    shape = micro, examples // micro
+    floats = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((*shape, features), shape)]
+    label = jax.ShapeDtypeStruct(shape, jnp.int32)
+    weight = jax.ShapeDtypeStruct((classes, features), jnp.float32)
+
+    def whole(batch, weight):
+        def sums(rows, _):
+            return class_blocks(
+                Head(rows.input, weight, None), rows.label, among=np.arange(classes)
+            )
+
+        return accumulate(sums, batch).mean()
+
+    program = jax.jit(whole).lower(Batch(floats[0], label, floats[1]), weight).compile()
+    found = program.memory_analysis().temp_size_in_bytes
+    assert found < 4 * examples * classes  # one array of probabilities of all examples
+
+
+def test_what_is_left_of_a_fitted_class_keeps_its_digits():
+    # 1 - p is 4e-9, which float32 does not see beside one.
+    head = Head(np.float32([[1]]), np.float32([[20], [0], [0]]), None)
+    label, vector = np.array([0]), np.float32([[1], [0], [0]])
+    found, _, product, own = means_of_all(head, label, np.ones(1, np.float32), vector)
+    assert found.trace.dtype == product.dtype == jnp.float32
+    rest = 2 * np.exp(-20) / (1 + 2 * np.exp(-20))
+    for value in (-found.gradient[0, 0], found.trace[0], product[0, 0], own[0, 0]):
+        assert value == pytest.approx(rest, rel=1e-5)
+    close(found.block_trace.sum(0) / rest, 0, 1e-5)
+
+
+def test_half_precision_is_computed_in_single():
+    head, label, w = draw()
+    half = Head(*(jnp.asarray(array, jnp.bfloat16) for array in head))
+    found = jax.eval_shape(sums_of_all, half, label, w, head.weight)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
+
+
+# Proposition 2 (section F.3), on random heavy-tailed labels and on one-hot inputs.
+
+M = 6
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return heavy_tailed_linear(M, num_buckets=None)  # 384 examples, 63 classes, 448 inputs
+
+
+@pytest.fixture(scope="module")
+def start(labels):
+    """Inputs and labels, and what is found at W = 0."""
+    batch = labels.batch(0)
+    x, c = np.float64(batch.input), len(labels.counts)
+    with jax.enable_x64(True):
+        head = Head(x, np.zeros((c, x.shape[1])), None)
+        return x, batch.label, blocks_of(head, batch.label, among=np.arange(c)).mean()
+
+
+def test_at_the_start_the_hessian_knows_nothing_of_frequency(start):
+    """(a), exact: ``∇_k = x̄ / c - π_k x̄_k`` and ``H_kk = (1/c) (1 - 1/c) H̄``."""
+    x, label, found = start
+    n, c = len(x), len(found.trace)
+    sums = np.stack([x[label == k].sum(0) for k in range(c)])  # n_k x̄_k
+    close(found.gradient, x.mean(0) / c - sums / n, 1e-12)
+    close(found.diagonal, np.tile((1 - 1 / c) / c * np.mean(x**2, 0), (c, 1)), 1e-12)
+    off = ~np.eye(c, dtype=bool)
+    close(found.trace[0] / -found.block_trace[off], c - 1, 1e-12)
+    close(found.trace / (x.shape[1] * found.authors_statistic), 2 / 3, 2e-3)  # .666 to .667, G.3
+
+
+def expected_norms(m):
+    """Root mean square of ``‖x̄ / c - π_k x̄_k‖`` over uniform inputs, for n_k = 2^m ... 2."""
+    n, c, d = m * 2**m, 2**m - 1, (m + 1) * 2**m
+    n_k = 2.0 ** np.arange(m, 0, -1)
+    mean = (1 / c - n_k / n) / 2
+    variance = (n_k * (1 / (c * n) - 1 / n) ** 2 + (n - n_k) / (c * n) ** 2) / 12
+    return np.sqrt(d * (mean**2 + variance))
+
+
+def test_the_norms_at_the_start_are_those_of_the_specification(labels, start):
+    """T8. The list is for m = 11, whose expectation is a closed form; a smaller one is drawn."""
+    listed = [7.09, 3.53, 1.74, 0.853, 0.408, 0.185, 0.0739, 0.0191, 0.0119, 0.0247, 0.0315]
+    np.testing.assert_allclose(expected_norms(11), listed, rtol=0.02)
+    level = labels.buckets.bucket_of_class
+    norm = np.asarray(start[-1].gradient_norm)
+    found = [np.sqrt(np.mean(norm[level == i] ** 2)) for i in range(M)]
+    np.testing.assert_allclose(found, expected_norms(M), rtol=0.02)
+
+
+def one_hot(c, p, share):
+    """Assumption 1 exactly, with ``x_k = e_k``: p on the own class, elsewhere (1 - p) / (c - 1)."""
+    head = Head(np.eye(c), np.log(p * (c - 1) / (1 - p)) * np.eye(c), None)
+    return blocks_of(head, np.arange(c), share, among=np.arange(c)).mean()
+
+
+def test_after_training_both_follow_frequency_up_to_one_over_c():
+    """(b), T8: ``∇_k = -(1-p) π_k x̄_k`` and ``H_kk = p (1-p) π_k H̄_k``, with error O(1/c)."""
+    p = 0.7
+    for c in (128, 256):
+        share = np.r_[0.5, np.full(c - 1, 0.5 / (c - 1))]
+        found = one_hot(c, p, share)
+        gradient, hessian = (factor * np.diag(share) for factor in (-(1 - p), p * (1 - p)))
+        # The largest is what class 0 adds to the others: half the data, with probability q.
+        q = (1 - p) / (c - 1)
+        assert np.abs(found.gradient - gradient).max() == pytest.approx(q / 2, rel=EXACT)
+        assert np.abs(found.diagonal - hessian).max() == pytest.approx(q * (1 - q) / 2, rel=EXACT)
+
+
+def test_where_classes_are_frequent_the_norm_tells_the_curvature():
+    """(c): over classes with ``c π_k`` of 10 or more, trace and norm have a log-log slope of 1."""
+    c, p = 256, 0.5
+    share = 1 / np.arange(1.0, c + 1)
+    share /= share.sum()
+    found = one_hot(c, p, share)
+    frequent = c * share >= 10
+    x, y = (np.log(values[frequent]) for values in (found.gradient_norm, found.trace))
+    # The trace of the rarest of them is still a fifth, 1 / (p c π_k), larger than its limit.
+    assert np.polyfit(x, y, 1)[0] == pytest.approx(1, abs=0.1)
+
+
+# What it refuses.
+
+
+def test_blocks_that_do_not_fit_say_what_they_need():
+    head, label, w = draw()
+    with pytest.raises(ValueError, match=r"5 x 5 blocks take 200 bytes.*max_bytes = 199"):
+        class_blocks(head, label, w, among=ALL, max_bytes=199)
+    with pytest.raises(ValueError, match=r"4 blocks of 3 x 3 take 288 bytes.*max_bytes = 100"):
+        hessian_blocks(head, ALL[:4], ALL[:4], w, max_bytes=100)
+    wide = Head(*(jax.ShapeDtypeStruct((CLASSES, 50_000), jnp.float32),) * 2, None)
+    with pytest.raises(ValueError, match="1 blocks of 50000 x 50000 take 10,000,000,000 bytes"):
+        jax.eval_shape(partial(hessian_blocks, rows=ALL[:1], columns=ALL[:1]), wide)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda h, y, w: class_blocks(h._replace(weight=h.weight.T), y, w), "features have shape"),
+        (lambda h, y, w: class_blocks(h._replace(bias=h.bias[:2]), y, w), "biases have shape"),
+        (lambda h, y, w: class_blocks(h, y[:3], w), "labels have shape"),
+        (lambda h, y, w: class_blocks(h, y, w[:3]), "weights of examples have shape"),
+        (lambda h, y, w: hessian_product(h, h.weight.T, w), "the vector has shape"),
+        (lambda h, y, w: hessian_blocks(h, ALL[:2], ALL[:1], w), "give pairs"),
+        (lambda h, y, w: class_gradient_norms(h, y, w, tile=0), "give 1 or more"),
+        (lambda h, y, w: fold_bias(h._replace(bias=None)), "no bias"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_told(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(*draw())
+
+
+def test_labels_are_integers():
+    head, label, w = draw()
+    with pytest.raises(TypeError, match="float64"):
+        class_blocks(head, label.astype(float), w)
