@@ -1,0 +1,164 @@
+"""How unequal blocks of parameters are in their gradients and curvature.
+
+A block is a class (its row of the output layer) or a tensor. Functions take stored arrays, NumPy's
+with the blocks on the last axes or xarray's with a dimension of the given name, and return the same
+kind. How gradients and curvature go together over classes is in `imbalance.analysis.association`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+Values = Any  # numbers of NumPy or xarray
+
+
+def pearson(x: Values, y: Values, dim: str = "class") -> Values:
+    """Pearson correlation over blocks; of logarithms it belongs to a log-log plot as Figure 7.
+
+    Blocks of which a value is NaN or infinite are left out; NaN where one side is constant.
+    """
+
+    def correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        both = np.isfinite(x) & np.isfinite(y)
+        x, y = (_centred(np.where(both, v, np.nan)) for v in (x, y))
+        size = np.sqrt(np.nansum(x**2, -1) * np.nansum(y**2, -1))
+        return np.divide(np.nansum(x * y, -1), size, out=np.full_like(size, np.nan), where=size > 0)
+
+    return _apply(correlation, x, y, core=[[dim], [dim]])
+
+
+def sharpness_of_classes(
+    direction: Values, product: Values, dims: tuple[str, str] = ("class", "coordinate")
+) -> Values:
+    """What each class adds to the curvature along an update, ``v_k·(H v)_k / ‖v‖²`` (section H.8).
+
+    Their sum is the directional sharpness ``vᵀ H v / ‖v‖²``.
+
+    Args:
+      direction: v, ``[..., class, coordinate]``.
+      product: H v, of the same shape.
+      dims: names of these two axes.
+    """
+
+    def parts(v: np.ndarray, product: np.ndarray) -> np.ndarray:
+        return np.sum(v * product, -1) / np.sum(v**2, (-2, -1))[..., None]
+
+    return _apply(parts, direction, product, core=[dims] * 2, result=dims[:1])
+
+
+def jensen_shannon(one: Values, other: Values, dim: str = "point") -> Values:
+    """Jensen-Shannon distance of two densities on one grid, 0 to ``sqrt(log 2)`` (section H.4).
+
+    The square root of ``½ KL(p, m) + ½ KL(q, m)`` with ``m = (p + q) / 2``, in nats, of densities
+    that are first divided by their sums. For spectra of many scales use a grid of logarithms.
+
+    Raises:
+      ValueError: if a density is negative or NaN somewhere, or zero everywhere.
+    """
+    return _apply(_jensen_shannon, one, other, core=[[dim], [dim]])
+
+
+def mean_jensen_shannon(density: Values, dims: tuple[str, str] = ("block", "point")) -> Values:
+    """Mean distance of the densities ``[..., block, point]`` over all pairs of blocks.
+
+    Of Hessian spectra at the start of training this is JS⁰ of section H.4.
+
+    Raises:
+      ValueError: as `jensen_shannon`, or if there are fewer than two blocks.
+    """
+
+    def mean(density: np.ndarray) -> np.ndarray:
+        number = density.shape[-2]
+        if number < 2:
+            raise ValueError(f"{number} blocks make no pair; give the densities of 2 or more.")
+        # A block at a time: all pairs of densities at once could fill the memory.
+        with_later = [
+            _jensen_shannon(density[..., [i], :], density[..., i + 1 :, :])
+            for i in range(number - 1)
+        ]
+        return np.concatenate(with_later, -1).mean(-1)
+
+    return _apply(mean, density, core=[dims])
+
+
+def gini(values: Values, dim: str = "block") -> Values:
+    """Gini coefficient of numbers of 0 or more: 0 if all are equal, ``1 - 1/n`` if one has all."""
+
+    def coefficient(values: np.ndarray) -> np.ndarray:
+        n = values.shape[-1]
+        return np.sort(values, -1) @ (2 * np.arange(n) - n + 1) / (n * values.sum(-1))
+
+    return _apply(coefficient, values, core=[[dim]])
+
+
+def gradient_heterogeneity(gradient_norm: Values, size: Values, dim: str = "block") -> Values:
+    """Gini coefficient of ``‖g_b‖ / sqrt(P_b)`` over blocks of P_b parameters (section H.7).
+
+    The specification is unsure of this normalisation; over classes, equal in size, it is none.
+    """
+
+    def per_parameter(norm: np.ndarray, size: np.ndarray) -> np.ndarray:
+        return norm / np.sqrt(size)
+
+    both = _apply(per_parameter, gradient_norm, size, core=[[dim], [dim]], result=[dim])
+    return gini(both, dim)
+
+
+def gradient_complexity(gradient_norm: Values, hessian_norm: Values, dim: str = "block") -> Values:
+    """``Λ_G = Σ_b ‖g_b‖² ‖H_b‖ / Σ_b ‖g_b‖²``, which controls gradient descent (section H.7).
+
+    Args:
+      gradient_norm: of each block.
+      hessian_norm: largest absolute eigenvalue of each block's Hessian.
+      dim: name of the blocks.
+    """
+    return parameter_complexity(gradient_norm**2, hessian_norm, dim)
+
+
+def parameter_complexity(size: Values, hessian_norm: Values, dim: str = "block") -> Values:
+    """``Λ_P = Σ_b P_b ‖H_b‖ / Σ_b P_b``, which controls sign-like methods (section H.7).
+
+    Args:
+      size: number of parameters P_b of each block.
+      hessian_norm: as for `gradient_complexity`.
+      dim: name of the blocks.
+    """
+
+    def mean(size: np.ndarray, curvature: np.ndarray) -> np.ndarray:
+        return np.sum(size * curvature, -1) / np.sum(size, -1)
+
+    return _apply(mean, size, hessian_norm, core=[[dim], [dim]])
+
+
+def _apply(
+    function: Callable, *values: Values, core: Sequence[Sequence[str]], result: Sequence[str] = ()
+) -> Values:
+    """``function`` of float64 arrays that have the ``core`` dimensions last."""
+    return xr.apply_ufunc(
+        lambda *arrays: function(*(np.asarray(array, np.float64) for array in arrays)),
+        *values,
+        input_core_dims=core,
+        output_core_dims=[result],
+        join="exact",
+    )
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    number = np.sum(np.isfinite(values), -1, keepdims=True)
+    return values - np.nansum(values, -1, keepdims=True) / np.maximum(number, 1)
+
+
+def _jensen_shannon(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    for density in (one, other):
+        if not ((density >= 0).all() and (density.sum(-1) > 0).all()):
+            raise ValueError("a density is negative or NaN somewhere, or zero everywhere.")
+    p, q = (density / density.sum(-1, keepdims=True) for density in (one, other))
+    middle = (p + q) / 2
+
+    def divergence(p: np.ndarray) -> np.ndarray:
+        ratio = np.divide(p, middle, out=np.ones_like(middle), where=p > 0)  # 0 log 0 = 0
+        return np.sum(p * np.log(ratio), -1)
+
+    return np.sqrt(np.maximum(divergence(p) + divergence(q), 0) / 2)

@@ -1,0 +1,138 @@
+"""Inequality of blocks, against SciPy, closed forms and the specification's Zipf laws."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.spatial import distance
+
+from imbalance.analysis.block_measures import (
+    gini,
+    gradient_complexity,
+    gradient_heterogeneity,
+    jensen_shannon,
+    mean_jensen_shannon,
+    parameter_complexity,
+    pearson,
+    sharpness_of_classes,
+)
+from imbalance.theory import zipf_probabilities
+
+numbers = st.lists(st.integers(-5, 5), min_size=8, max_size=8)
+masses = st.lists(st.integers(0, 9), min_size=6, max_size=6).filter(any)
+
+
+@given(numbers, numbers)
+def test_pearson_is_scipys(x, y):
+    found = pearson(np.array([x, y]), np.array([y, y]))
+    if len(set(x)) == 1 or len(set(y)) == 1:
+        assert np.isnan(found[0])
+    else:
+        assert found[0] == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
+        assert found[1] == pytest.approx(1)
+
+
+def test_blocks_that_are_not_finite_have_no_part_in_a_correlation():
+    x, y = np.array([1.0, 2, 4, np.nan, 9]), np.array([3.0, 1, 5, 7, np.inf])
+    assert pearson(x, y) == pytest.approx(pearson(x[:3], y[:3]))
+    assert np.isnan(pearson(x * np.nan, y))
+
+
+@given(masses, masses)
+def test_jensen_shannon_is_scipys(p, q):
+    found = jensen_shannon(np.array(p), np.array(q))
+    assert found == pytest.approx(distance.jensenshannon(p, q), abs=1e-7)  # a square root of 1e-16
+
+
+def test_jensen_shannon_of_what_does_not_overlap_is_the_largest():
+    p, q = np.array([1.0, 3, 0, 0]), np.array([0.0, 0, 0, 7])
+    assert jensen_shannon(p, q) == pytest.approx(np.sqrt(np.log(2)))
+    assert jensen_shannon(p, 5 * p) == 0
+
+
+def test_the_mean_over_pairs():
+    densities = np.random.default_rng(0).random((3, 4, 9))
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    expected = np.mean([jensen_shannon(densities[:, i], densities[:, j]) for i, j in pairs], 0)
+    np.testing.assert_allclose(mean_jensen_shannon(densities), expected)
+
+
+@pytest.mark.parametrize("density", [[1, -1, 2], [0, 0, 0], [1, np.nan, 1]])
+def test_what_is_no_density_is_refused(density):
+    with pytest.raises(ValueError, match="negative or NaN somewhere, or zero everywhere"):
+        jensen_shannon(np.array(density), np.ones(3))
+
+
+def test_one_block_makes_no_pair():
+    with pytest.raises(ValueError, match="1 blocks make no pair"):
+        mean_jensen_shannon(np.ones((1, 5)))
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=9).filter(any))
+def test_gini_is_the_mean_absolute_difference(values):
+    values = np.array(values)
+    expected = np.abs(values[:, None] - values).mean() / (2 * values.mean())
+    assert gini(values) == pytest.approx(expected, abs=1e-12)
+
+
+def test_gini_of_equals_and_of_one_that_has_all():
+    assert gini(np.full(7, 3.0)) == pytest.approx(0, abs=1e-15)
+    assert gini(np.eye(5)[2]) == pytest.approx(1 - 1 / 5)
+
+
+def test_heterogeneity_counts_norms_per_root_of_size():
+    size = np.array([4, 100, 9])
+    assert gradient_heterogeneity(np.sqrt(size), size) == pytest.approx(0, abs=1e-15)
+    assert gradient_heterogeneity(np.array([2.0, 10, 0]), size) == pytest.approx(1 / 3)
+
+
+def test_complexities_of_zipf_classes():
+    """Section H.7: with norms and curvatures ∝ π, ``Λ_G ≈ .73 / H_c`` and ``Λ_P = 1 / c``."""
+    c = 10_000
+    share = zipf_probabilities(c)
+    zeta = 1.2020569 / (np.pi**2 / 6)  # ζ(3) / ζ(2) = .7308
+    assert gradient_complexity(share, share) == pytest.approx(zeta * share[0], rel=1e-4)
+    assert parameter_complexity(np.full(c, 7), share) == pytest.approx(1 / c)
+
+
+def test_sharpness_of_classes_adds_up():
+    random = np.random.default_rng(0)
+    square = random.normal(size=(12, 12))
+    hessian, v = square @ square.T, random.normal(size=(2, 3, 4))
+    product = (v.reshape(2, 12) @ hessian).reshape(v.shape)
+    found = sharpness_of_classes(v, product)
+    assert found.shape == (2, 3)
+    for one, direction in zip(found.sum(-1), v.reshape(2, 12), strict=True):
+        expected = direction @ hessian @ direction / (direction @ direction)
+        assert one == pytest.approx(expected)
+
+
+def test_xarray_dimensions_are_found_by_name():
+    random = np.random.default_rng(0)
+    x = xr.DataArray(random.random((6, 2, 3)), dims=("class", "seed", "step"))
+    x = x.assign_coords(step=[0, 1, 5])
+    y = x.transpose("step", "class", "seed") ** 2
+    found = pearson(x, y)
+    assert found.dims == ("seed", "step") and found["step"].values.tolist() == [0, 1, 5]
+    last = np.moveaxis(x.values, 0, -1)
+    np.testing.assert_allclose(found, pearson(last, last**2))
+    np.testing.assert_allclose(gini(x, "class"), gini(last))
+    np.testing.assert_allclose(
+        gradient_complexity(x, y, "class"), gradient_complexity(last, last**2)
+    )
+    size = xr.DataArray(np.arange(1, 7), dims="class")
+    np.testing.assert_allclose(
+        gradient_heterogeneity(x, size, "class"), gradient_heterogeneity(last, np.arange(1, 7))
+    )
+    parts = sharpness_of_classes(x, x, ("class", "step"))
+    assert parts.dims == ("seed", "class")
+    np.testing.assert_allclose(parts.sum("class"), 1)
+    assert mean_jensen_shannon(x, ("class", "step")).dims == ("seed",)
+
+
+def test_other_labels_are_not_matched_silently():
+    x = xr.DataArray(np.ones(3), {"class": [0, 1, 2]}, dims="class")
+    with pytest.raises(ValueError, match="class"):
+        pearson(x, x.assign_coords({"class": [0, 1, 3]}))
