@@ -9,14 +9,18 @@ from scipy import stats
 from scipy.spatial import distance
 
 from imbalance.analysis.block_measures import (
+    bucket_median,
+    diagonal_dominance,
     gini,
     gradient_complexity,
     gradient_heterogeneity,
     jensen_shannon,
+    log_log_slope,
     mean_jensen_shannon,
     parameter_complexity,
     pearson,
     sharpness_of_classes,
+    spearman,
 )
 from imbalance.theory import zipf_probabilities
 
@@ -25,19 +29,50 @@ masses = st.lists(st.integers(0, 9), min_size=6, max_size=6).filter(any)
 
 
 @given(numbers, numbers)
-def test_pearson_is_scipys(x, y):
-    found = pearson(np.array([x, y]), np.array([y, y]))
-    if len(set(x)) == 1 or len(set(y)) == 1:
-        assert np.isnan(found[0])
-    else:
-        assert found[0] == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
-        assert found[1] == pytest.approx(1)
+def test_correlations_are_scipys(x, y):
+    for found, expected in ((pearson, stats.pearsonr), (spearman, stats.spearmanr)):
+        value, of_itself = found(np.array([x, y]), np.array([y, y]))
+        if len(set(x)) == 1 or len(set(y)) == 1:
+            assert np.isnan(value)
+        else:
+            assert value == pytest.approx(expected(x, y).statistic, abs=1e-12)
+            assert of_itself == pytest.approx(1)
 
 
-def test_blocks_that_are_not_finite_have_no_part_in_a_correlation():
+def test_equal_values_are_constant_however_their_mean_rounds():
+    assert np.isnan(pearson(np.full(10, 0.1), np.arange(10)))
+    assert np.isnan(log_log_slope(np.full(10, 0.1), np.arange(1, 11)))
+
+
+def test_the_slope_is_that_of_least_squares():
+    x = np.array([1.0, 10, 100, 1000])
+    noisy = x ** np.array([0.9, 1.1, 1.0, 1.2])
+    found = log_log_slope(np.stack([x] * 3), np.stack([3 * x**1.5, 0.1 / x, noisy]))
+    expected = stats.linregress(np.log(x), np.log(noisy)).slope
+    np.testing.assert_allclose(found, [1.5, -1, expected])
+    with_zeros = log_log_slope(np.append(x, [0, 5]), np.append(noisy, [5, 0]))
+    assert with_zeros == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("measure", [pearson, spearman, log_log_slope])
+def test_blocks_that_are_not_finite_have_no_part(measure):
     x, y = np.array([1.0, 2, 4, np.nan, 9]), np.array([3.0, 1, 5, 7, np.inf])
-    assert pearson(x, y) == pytest.approx(pearson(x[:3], y[:3]))
-    assert np.isnan(pearson(x * np.nan, y))
+    assert measure(x, y) == pytest.approx(measure(x[:3], y[:3]))
+    assert np.isnan(measure(x * np.nan, y)) and np.isnan(measure(x[:1], y[:1]))
+
+
+def test_medians_of_buckets():
+    values = np.array([[5.0, 1, 3, 9, 100, 2], [0, 1, 1, 1, 7, 4]])
+    found = bucket_median(values, [0, 1, 1, 1, -1, 3])
+    np.testing.assert_array_equal(found, [[5, 3, np.nan, 2], [0, 1, np.nan, 4]])
+
+
+def test_dominance_of_equal_probabilities():
+    """At W = 0 a diagonal block is c - 1 times any other (Figure 9)."""
+    c = 7
+    traces = np.eye(c) / c - 1 / c**2
+    assert diagonal_dominance(traces) == pytest.approx(c - 1)
+    assert diagonal_dominance(np.stack([traces, 2 * traces])).shape == (2,)
 
 
 @given(masses, masses)
@@ -122,6 +157,9 @@ def test_xarray_dimensions_are_found_by_name():
     np.testing.assert_allclose(
         gradient_complexity(x, y, "class"), gradient_complexity(last, last**2)
     )
+    medians = bucket_median(x, xr.DataArray([0, 0, 1, 1, 1, -1], dims="class"))
+    assert medians.dims == ("seed", "step", "bucket")
+    np.testing.assert_allclose(spearman(medians, medians**3, "bucket"), 1)
     size = xr.DataArray(np.arange(1, 7), dims="class")
     np.testing.assert_allclose(
         gradient_heterogeneity(x, size, "class"), gradient_heterogeneity(last, np.arange(1, 7))

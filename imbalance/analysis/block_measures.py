@@ -1,8 +1,8 @@
-"""How unequal blocks of parameters are in their gradients and curvature.
+"""How gradients and curvature go together over blocks of parameters, and how unequal blocks are.
 
 A block is a class (its row of the output layer) or a tensor. Functions take stored arrays, NumPy's
 with the blocks on the last axes or xarray's with a dimension of the given name, and return the same
-kind. How gradients and curvature go together over classes is in `imbalance.analysis.association`.
+kind.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,16 +17,69 @@ Values = Any  # numbers of NumPy or xarray
 def pearson(x: Values, y: Values, dim: str = "class") -> Values:
     """Pearson correlation over blocks; of logarithms it belongs to a log-log plot as Figure 7.
 
-    Blocks of which a value is NaN or infinite are left out; NaN where one side is constant.
+    Here and in the two that follow, blocks of which a value is NaN or infinite are left out, and
+    the result is NaN where one side is constant or fewer than two blocks are left.
+    """
+    return _of_pairs(_pearson, x, y, dim)
+
+
+def spearman(x: Values, y: Values, dim: str = "class") -> Values:
+    """Spearman's rank correlation over blocks (T18, T19); equal values share their mean rank."""
+    return _of_pairs(lambda x, y: _pearson(_mean_rank(x), _mean_rank(y)), x, y, dim)
+
+
+def log_log_slope(x: Values, y: Values, dim: str = "class") -> Values:
+    """Least-squares slope of ``log y`` against ``log x``; only blocks where both are positive.
+
+    Figure 7 and T18 have the gradient norm as x and the Hessian trace as y.
     """
 
-    def correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        both = np.isfinite(x) & np.isfinite(y)
-        x, y = (_centred(np.where(both, v, np.nan)) for v in (x, y))
-        size = np.sqrt(np.nansum(x**2, -1) * np.nansum(y**2, -1))
-        return np.divide(np.nansum(x * y, -1), size, out=np.full_like(size, np.nan), where=size > 0)
+    def slope(x: np.ndarray, y: np.ndarray) -> float:
+        positive = (x > 0) & (y > 0)
+        x, y = (_centred(np.log(v[positive])) for v in (x, y))
+        return float(x @ y / (x @ x)) if x.any() else np.nan
 
-    return _apply(correlation, x, y, core=[[dim], [dim]])
+    return _of_pairs(slope, x, y, dim)
+
+
+def bucket_median(values: Values, bucket_of_class: Values, dim: str = "class") -> Values:
+    """Median over the classes of each bucket, ``[..., bucket]``; NaN for an empty bucket.
+
+    A correlation over all classes is mostly that of noise within the rarest level, which has half
+    of them: test by level, and report both (Figure 7).
+
+    Args:
+      values: ``[..., class]``.
+      bucket_of_class: integers ``[class]``, -1 for a class in no bucket.
+      dim: name of the classes.
+    """
+    bucket = np.asarray(bucket_of_class)
+
+    def medians(values: np.ndarray) -> np.ndarray:
+        inside = [values[..., bucket == b] for b in range(bucket.max() + 1)]
+        empty = np.full(values.shape[:-1], np.nan)
+        return np.stack([np.median(v, -1) if v.shape[-1] else empty for v in inside], -1)
+
+    return _apply(medians, values, core=[[dim]], result=["bucket"])
+
+
+def diagonal_dominance(
+    block_trace: Values, dims: tuple[str, str] = ("class", "other_class")
+) -> Values:
+    """``median |tr H_kk| / median |tr H_kj|`` over k and over ``j ≠ k`` (T20, section G.6).
+
+    Exactly ``class - 1`` where all classes have equal probability (W = 0).
+
+    Args:
+      block_trace: ``[..., class, class]``.
+      dims: names of these two axes.
+    """
+
+    def ratio(trace: np.ndarray) -> np.ndarray:
+        size, same = np.abs(trace), np.eye(trace.shape[-1], dtype=bool)
+        return np.median(size[..., same], -1) / np.median(size[..., ~same], -1)
+
+    return _apply(ratio, block_trace, core=[dims])
 
 
 def sharpness_of_classes(
@@ -145,9 +198,30 @@ def _apply(
     )
 
 
+def _of_pairs(function: Callable, x: Values, y: Values, dim: str) -> Values:
+    """``function`` of every two lines along ``dim``, without what is not finite."""
+
+    def of_lines(x: np.ndarray, y: np.ndarray) -> float:
+        both = np.isfinite(x) & np.isfinite(y)
+        return function(x[both], y[both])
+
+    along = np.vectorize(of_lines, otypes=[float], signature="(n),(n)->()")
+    return _apply(along, x, y, core=[[dim], [dim]])
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    x, y = _centred(x), _centred(y)
+    return float(x @ y / np.sqrt((x @ x) * (y @ y))) if x.any() and y.any() else np.nan
+
+
 def _centred(values: np.ndarray) -> np.ndarray:
-    number = np.sum(np.isfinite(values), -1, keepdims=True)
-    return values - np.nansum(values, -1, keepdims=True) / np.maximum(number, 1)
+    # What equals its first value is constant, whatever its rounded mean.
+    return values - values.mean() if np.any(values != values[:1]) else np.zeros_like(values)
+
+
+def _mean_rank(values: np.ndarray) -> np.ndarray:
+    _, place, number = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(number) - (number - 1) / 2)[place]
 
 
 def _jensen_shannon(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -1,0 +1,125 @@
+"""Statistics of all classes of a linear softmax layer, beside a step of training it.
+
+By turns in one process, on random heavy-tailed labels of size m; numbers are medians with
+[smallest, largest], ratios those of neighbours in time.
+
+- *gradients and traces*: the gradient of every row of the weight with its norm, and the traces of
+  all pairs of Hessian blocks. Target: the time of 2 training steps or less.
+- *with diagonals*: those of all diagonal blocks too.
+- *norms of single classes*: gradients to the whole weight of the losses of one class each.
+- *a loop over classes*: gradient and row of traces of one class in each call, which either finds
+  probabilities anew or is given them; timed on some classes, and extrapolated to all.
+
+Run:     python benchmarks/speed_class_blocks.py     (half a minute on two cores)
+Writes:  a section of benchmarks/RESULTS.md, with --write
+"""
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import tyro
+from report import by_turns, neighbours, quotients, spread, table, write_section
+
+from imbalance.class_blocks import class_blocks, class_gradient_norms
+from imbalance.engine import Engine, advance, microbatched, start
+from imbalance.optimizers import OPTIMIZERS
+from imbalance.problems import heavy_tailed_linear
+from imbalance.tasks import Head, Objective, accumulate
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured, and how often."""
+
+    m: int = 8
+    microbatches: int = 1
+    steps: int = 5
+    """Of training, in one turn."""
+    looped: int = 8
+    """Classes that the loops are timed on."""
+    repeats: int = 7
+    write: bool = False
+    """Write the section of RESULTS.md."""
+
+
+def main(settings: Settings) -> None:
+    problem = heavy_tailed_linear(settings.m)
+    task, num_classes = problem.task, len(problem.counts)
+    assert task.head is not None
+    head_of = task.head
+    data = jax.device_put(microbatched(problem.batch(0), settings.microbatches))
+    engine = Engine(task, OPTIMIZERS["adam+m"], data_by_seed=False)
+    keys, rates = jax.random.key(0)[None], jnp.array([1e-3])
+    state = start(engine, keys, rates)
+    params = jax.tree.map(lambda leaf: leaf[0, 0], state.params)
+
+    def train():
+        nonlocal state
+        state, losses = advance(engine, state, data, Objective(), settings.steps)
+        return losses
+
+    def statistics(diagonal: bool):
+        def measure(params, batch):
+            def sums(rows, _):
+                head, among = head_of(params, rows), jnp.arange(num_classes)
+                return class_blocks(head, rows.label, rows.weight, diagonal=diagonal, among=among)
+
+            found = accumulate(sums, batch).mean()
+            return found, found.gradient_norm
+
+        program = jax.jit(measure)
+        return lambda: program(params, data.batch)
+
+    whole = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), data.batch)
+    head, label = head_of(params, whole), whole.label
+    norms = jax.jit(class_gradient_norms)
+
+    def probabilities(head: Head):
+        assert head.bias is not None
+        return jax.nn.softmax(head.weight @ head.features.T + head.bias[:, None], 0)
+
+    def one_class(p, head: Head, label, k):
+        error = p[k] - (label == k)
+        scale = p[k][None] * ((jnp.arange(num_classes) == k)[:, None] - p)
+        n, square = label.size, jnp.sum(head.features**2, 1)
+        return error @ head.features / n, scale @ square / n
+
+    given = jax.jit(one_class)
+    anew = jax.jit(lambda head, *rest: one_class(probabilities(head), head, *rest))
+    classes = list(range(settings.looped))
+    p = jax.jit(probabilities)(head)
+    of = f", extrapolated from {settings.looped} classes"
+    sides = {
+        "a step of training": train,
+        "gradients and traces": statistics(False),
+        "with diagonals": statistics(True),
+        "norms of single classes": lambda: norms(head, label),
+        f"loop, probabilities anew{of}": lambda: [anew(head, label, k) for k in classes],
+        f"loop, probabilities given{of}": lambda: [given(p, head, label, k) for k in classes],
+    }
+    factors = [1 / settings.steps, 1, 1, 1, *[num_classes / settings.looped] * 2]
+    with neighbours() as others:
+        took = by_turns(list(sides.values()), settings.repeats)
+    took = [[k * t for t in times] for times, k in zip(took, factors, strict=True)]
+    rows = [
+        [name, spread([1e3 * t for t in times], 1), spread(quotients(times, took[0]))]
+        for name, times in zip(sides, took, strict=True)
+    ]
+    n, d = whole.input.shape
+    intro = (
+        f"`{shlex.join(['python', 'benchmarks/speed_class_blocks.py', *sys.argv[1:]])}` on "
+        f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}; jax {jax.__version__}; n = {n}, "
+        f"d = {d}, c = {num_classes}; others' share {others[0]:.0%}."
+    )
+    measured = table(["what", "ms", "training steps"], rows)
+    print(intro, measured, sep="\n\n")
+    if settings.write:
+        write_section(f"Class blocks, {jax.default_backend()}", f"{intro}\n\n{measured}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
