@@ -103,6 +103,7 @@ def class_blocks(
       max_bytes: that ``block_trace`` may take.
 
     Raises:
+      TypeError: if labels are not integers.
       ValueError: if shapes do not fit, or ``block_trace`` is too large.
     """
     head, label, w = _checked(head, label, example_weight)
@@ -237,6 +238,7 @@ def class_gradient_norms(
       tile: examples at once; a larger one suits classes with many examples.
 
     Raises:
+      TypeError: if labels are not integers.
       ValueError: if shapes do not fit, or a tile is not one example or more.
     """
     if tile < 1:
