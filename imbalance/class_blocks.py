@@ -178,6 +178,20 @@ def hessian_blocks(
     return Sums(lax.map(block, (rows, columns)), jnp.sum(w))
 
 
+def class_variances(head: Head, classes: ArrayLike) -> jax.Array:
+    """``p_k (1 - p_k) [chosen, example]``: ``H_kk`` is its mean with ``x xᵀ`` (section F.1).
+
+    With it products with a few blocks cost no product with all of W.
+
+    Raises:
+      ValueError: if shapes do not fit.
+    """
+    head, _, _ = _checked(head, None, None)
+    p, rest = _probabilities(head)
+    classes = jnp.asarray(classes)
+    return p[classes] * rest[classes]
+
+
 def hessian_product(
     head: Head,
     vector: ArrayLike,

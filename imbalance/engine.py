@@ -179,14 +179,14 @@ def advance(
 @partial(jax.jit, static_argnums=(0, 1))
 def measure(
     engine: Engine,
-    probes: tuple[Callable[[Params, Batch], dict[str, jax.Array]], ...],
+    probe: Callable[[Params, Batch], dict[str, jax.Array]],
     state: State,
     data: Data,
 ) -> dict[str, jax.Array]:
-    """Every probe at every run's parameters: arrays ``[seed, rate, ...]``; frozen runs give NaN."""
+    """The probe at every run's parameters: arrays ``[seed, rate, ...]``; frozen runs give NaN."""
 
     def one_run(state: State, data: Data) -> dict[str, jax.Array]:
-        found = {k: v for probe in probes for k, v in probe(state.params, data.batch).items()}
+        found = probe(state.params, data.batch)
         return jax.tree.map(lambda v: jnp.where(state.alive, v, jnp.nan), found)
 
     with jax.default_matmul_precision(engine.precision):

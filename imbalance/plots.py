@@ -332,15 +332,16 @@ def scatter_by_level(
     axes.set(xscale="log", yscale="log")
 
 
-def share_log_limits(axes: np.ndarray) -> None:
+def share_log_limits(axes: np.ndarray, slope: bool = True) -> None:
     """The same limits in all panels, and a dashed line of slope 1 through their middle."""
     points = np.concatenate([c.get_offsets() for axis in axes.flat for c in axis.collections])
     low, high = np.log10(points.min(axis=0)) - 0.3, np.log10(points.max(axis=0)) + 0.3
     middle = (low + high) / 2
     for axis in axes.flat:
-        axis.axline(10**middle, 10 ** (middle + 1), color="gray", ls="--", lw=0.8, zorder=0)
+        if slope:
+            axis.axline(10**middle, 10 ** (middle + 1), color="gray", ls="--", lw=0.8, zorder=0)
         axis.set(xlim=10.0 ** np.array([low[0], high[0]]), ylim=10.0 ** np.array([low[1], high[1]]))
-        axis.tick_params(which="minor", left=False, bottom=False)
+        axis.minorticks_off()  # they take most of the time to draw
     for axis in axes[:, 1:].flat:
         axis.tick_params(labelleft=False)
     for axis in axes[:-1].flat:

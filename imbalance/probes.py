@@ -4,7 +4,7 @@ A probe is a function ``(params, batch) -> named arrays`` with the names of thei
 the whole training set in microbatches, ``[micro, row, ...]``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from imbalance.analysis import FrequencyBuckets
-from imbalance.class_blocks import class_blocks
+from imbalance.class_blocks import class_blocks, class_variances, hessian_blocks
+from imbalance.curvature import Operator, spectrum
 from imbalance.ondevice import bucket_sums
 from imbalance.tasks import Batch, Examples, Head, Params, Task, accumulate
 
@@ -85,6 +86,7 @@ def correct_class_probability(
     )
 
 
+@lru_cache
 def class_statistics(task: Task) -> Probe:
     """Gradient norm and Hessian trace of every class in the model's linear softmax layer (G.1-3).
 
@@ -116,7 +118,8 @@ def class_statistics(task: Task) -> Probe:
     return Probe("class_statistics", measure, dims)
 
 
-def block_traces(task: Task, classes: Sequence[int]) -> Probe:
+@lru_cache
+def block_traces(task: Task, classes: tuple[int, ...]) -> Probe:
     """``block_trace [block_row, block_column]``: traces of Hessian blocks of some classes (G.5).
 
     Raises:
@@ -133,6 +136,84 @@ def block_traces(task: Task, classes: Sequence[int]) -> Probe:
 
     dims = {"block_trace": ("block_row", "block_column")}
     return Probe("block_traces", measure, dims, {"block_row": chosen, "block_column": chosen})
+
+
+@lru_cache
+def hessian_entries(
+    task: Task, name: str, classes: tuple[int, ...], coordinates: tuple[int, ...]
+) -> Probe:
+    """``entry_<name> [row, column]``: the Hessian in some coordinates of some classes' rows (G.6).
+
+    Both axes run over classes, and within a class over coordinates.
+
+    Raises:
+      ValueError: if the task does not end in a linear softmax layer.
+    """
+    head = _head_of(task)
+    chosen, inside = np.asarray(classes), np.asarray(coordinates)
+    pair_rows, pair_columns = np.repeat(chosen, len(chosen)), np.tile(chosen, len(chosen))
+
+    def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
+        def sums(rows: Batch, _):
+            here = head(params, rows)
+            return hessian_blocks(here, pair_rows, pair_columns, rows.weight, coordinates=inside)
+
+        blocks = (
+            accumulate(sums, batch).mean().reshape(len(chosen), len(chosen), *[len(inside)] * 2)
+        )
+        side = len(chosen) * len(inside)
+        return {f"entry_{name}": jnp.swapaxes(blocks, 1, 2).reshape(side, side)}
+
+    dims = (f"{name}_row", f"{name}_column")
+    coords = {dim: np.repeat(chosen, len(inside)) for dim in dims}
+    return Probe(f"hessian_entries_{name}", measure, {f"entry_{name}": dims}, coords)
+
+
+@lru_cache
+def block_spectra(
+    task: Task, classes: tuple[int, ...], *, steps: int = 60, starts: int = 4
+) -> Probe:
+    """Spectra of the diagonal Hessian blocks of some classes, by Lanczos quadrature (H.4).
+
+    ``ritz_value`` and ``ritz_weight``, each ``[block, start, lanczos]``, as `curvature.Spectrum`.
+    Needs ``p (1 - p)`` of the chosen classes for all examples at once.
+
+    Raises:
+      ValueError: if the task does not end in a linear softmax layer.
+    """
+    head = _head_of(task)
+    chosen = np.asarray(classes)
+
+    def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
+        total = jnp.sum(batch.weight)
+
+        def scale(rows: Batch):
+            return class_variances(head(params, rows), chosen) * rows.weight[None] / total
+
+        scales = jax.lax.map(scale, batch)  # [micro, chosen, row]
+        first = head(params, jax.tree.map(lambda leaf: leaf[0], batch)).features
+
+        def of_block(k: jax.Array):
+            def product(v: jax.Array):
+                def part(rows: Batch, micro: jax.Array):
+                    x = head(params, rows).features
+                    return (scales[micro, k] * (x @ v)) @ x
+
+                return accumulate(part, batch)
+
+            operator = Operator(product, first[0])
+            return spectrum(operator, jax.random.fold_in(jax.random.key(0), k), steps, starts)
+
+        found = jax.lax.map(of_block, jnp.arange(len(chosen)))
+        return {"ritz_value": found.node, "ritz_weight": found.weight}
+
+    dims = ("block", "start", "lanczos")
+    return Probe(
+        "block_spectra",
+        measure,
+        {"ritz_value": dims, "ritz_weight": dims},
+        {"block": chosen},
+    )
 
 
 def _head_of(task: Task) -> Callable[[Params, Batch], Head]:

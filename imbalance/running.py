@@ -93,9 +93,8 @@ def _run_chunk(
             stride = int(np.clip(SECONDS_A_CALL * taken / seconds, 1, MAX_STRIDE))
             step += taken
             report(taken * flops_a_step)
-        if due[stop]:
-            measured = measure(engine, tuple(probe.measure for probe in due[stop]), state, data)
-            for name, value in measured.items():
+        for probe in due[stop]:  # each a program of its own, which sweeps may have in common
+            for name, value in measure(engine, probe.measure, state, data).items():
                 found.setdefault(name, []).append(np.asarray(value)[:, : len(rates)])
     arrays = {name: np.stack(values, axis=2) for name, values in found.items()}
     arrays["train_loss"] = np.moveaxis(train_loss, 0, 2)

@@ -39,6 +39,12 @@ def test_correlations_are_scipys(x, y):
             assert of_itself == pytest.approx(1)
 
 
+def test_densities_that_all_but_vanish_have_a_distance():
+    """Half of the smallest number is zero."""
+    smallest = np.array([5e-324, 1.0])
+    assert jensen_shannon(smallest, np.array([0.0, 1.0])) == 0
+
+
 def test_equal_values_are_constant_however_their_mean_rounds():
     assert np.isnan(pearson(np.full(10, 0.1), np.arange(10)))
     assert np.isnan(log_log_slope(np.full(10, 0.1), np.arange(1, 11)))

@@ -218,7 +218,7 @@ def test_a_diverging_run_is_frozen_and_leaves_its_neighbours_alone(problem):
     frozen = jax.tree.map(np.asarray, state.params)
     state, _ = advance(engine, state, data, Objective(), 5)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:, 1], b[:, 1]), frozen, state.params)
-    found = measure(engine, (loss_by_bucket(problem.task, problem.buckets).measure,), state, data)
+    found = measure(engine, loss_by_bucket(problem.task, problem.buckets).measure, state, data)
     assert np.isnan(found["loss"][0, 1]) and np.isnan(found["bucket_loss"][0, 1]).all()
 
 

@@ -232,7 +232,9 @@ def _jensen_shannon(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     middle = (p + q) / 2
 
     def divergence(p: np.ndarray) -> np.ndarray:
-        ratio = np.divide(p, middle, out=np.ones_like(middle), where=p > 0)  # 0 log 0 = 0
+        # 0 log 0 = 0, and half of the smallest number is 0.
+        seen = (p > 0) & (middle > 0)
+        ratio = np.divide(p, middle, out=np.ones_like(middle), where=seen)
         return np.sum(p * np.log(ratio), -1)
 
     return np.sqrt(np.maximum(divergence(p) + divergence(q), 0) / 2)
