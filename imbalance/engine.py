@@ -41,7 +41,9 @@ class Engine:
     Attributes:
       task: what is learned.
       optimizer: learning rate -> optax transformation, built on a traced rate.
-      batch_size: rows drawn with replacement for each step; None takes all rows every step.
+      batch_size: rows of each step; None takes all rows every step.
+      in_order: take the next rows at each step, and after the last the first again, as the paper
+        does with text; False draws rows uniformly with replacement.
       data_by_seed: whether the data have a leading seed axis, or all seeds share them.
       track: what every step reports of the loss it computes anyway.
       precision: of matrix products on accelerators. "highest" is full float32, which gradient
@@ -51,6 +53,7 @@ class Engine:
     task: Task
     optimizer: Callable[[jax.typing.ArrayLike], optax.GradientTransformation]
     batch_size: int | None = None
+    in_order: bool = False
     data_by_seed: bool = True
     track: Track = total
     precision: str = "highest"
@@ -78,18 +81,25 @@ _OVER_RATES = State(params=0, opt_state=0, learning_rate=0, alive=0, key=None, s
 _OVER_SEEDS = _OVER_RATES._replace(key=0)
 
 
-def microbatched(batch: Batch, microbatches: int = 1) -> Data:
+def microbatched(batch: Batch, microbatches: int = 1, each: int | None = None) -> Data:
     """Cut rows ``[row, ...]`` into ``[micro, row, ...]``, zero-padded (weight 0) to equal lengths.
 
+    Args:
+      batch: leaves ``[row, ...]``.
+      microbatches: how many.
+      each: rows of each; None: the fewest.
+
     Raises:
-      ValueError: if there are fewer rows than microbatches.
+      ValueError: if there are fewer rows than microbatches, or more than fit.
     """
     num_rows = len(batch.weight)
     if not 1 <= microbatches <= num_rows:
         raise ValueError(
             f"cannot cut {num_rows} rows into {microbatches} microbatches; give 1 to {num_rows}."
         )
-    padding = -num_rows % microbatches
+    padding = -num_rows % microbatches if each is None else microbatches * each - num_rows
+    if padding < 0:
+        raise ValueError(f"{num_rows} rows are more than {microbatches} microbatches of {each}.")
 
     def cut(leaf):
         leaf = np.asarray(leaf)
@@ -198,7 +208,7 @@ def _step(
 ) -> tuple[State, tuple[jax.Array, jax.Array]]:
     """One step of one run: its new state, and what it tracked before moving."""
     key = jax.random.fold_in(state.key, state.step)
-    batch = data.batch if engine.batch_size is None else _draw(key, data, engine.batch_size)
+    batch = data.batch if engine.batch_size is None else _draw(engine, key, state.step, data)
     micro_keys = partial(jax.random.fold_in, key)
 
     def sums(params: Params, batch: Batch, index):
@@ -242,18 +252,27 @@ def _step(
     ), tracked
 
 
-def _draw(key: jax.Array, data: Data, batch_size: int) -> Batch:
-    """Rows drawn uniformly with replacement, in as many microbatches as the data have."""
-    micro = data.batch.weight.shape[0]
-    if batch_size % micro:
+def _draw(engine: Engine, key: jax.Array, step: jax.Array, data: Data) -> Batch:
+    """The rows of one step, in microbatches as large as those of the data."""
+    size, each = engine.batch_size, data.batch.weight.shape[1]
+    assert size is not None
+    if size % each:
         raise ValueError(
-            f"batch_size {batch_size} is not a multiple of the {micro} microbatches; "
-            f"give one of the two another value."
+            f"batch_size {size} is not a multiple of the {each} rows of a microbatch; "
+            "give one of the two another value."
         )
-    rows = jax.random.randint(key, (batch_size,), 0, data.num_rows)
+    if engine.in_order:
+        batches = -(-data.num_rows // size)
+        rows = step % batches * size + jnp.arange(size)
+    else:
+        rows = jax.random.randint(key, (size,), 0, data.num_rows)
+    inside = rows < data.num_rows  # the last batch of a pass may be short
+    rows = jnp.minimum(rows, data.num_rows - 1)
 
     def take(leaf):
         flat = leaf.reshape(-1, *leaf.shape[2:])
-        return flat[rows].reshape(micro, -1, *leaf.shape[2:])
+        return flat[rows].reshape(-1, each, *leaf.shape[2:])
 
-    return jax.tree.map(take, data.batch)
+    batch = jax.tree.map(take, data.batch)
+    inside = inside.reshape(-1, each, *(1,) * (batch.weight.ndim - 2))
+    return batch._replace(weight=jnp.where(inside, batch.weight, 0))

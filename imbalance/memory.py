@@ -28,14 +28,14 @@ def memory_needed(sweep: Sweep, optimizer: str, num_seeds: int, num_rates: int) 
     The compiled program is kept, so that running it afterwards compiles nothing again.
     """
     engine = sweep.engine(optimizer, num_seeds)
-    micro = sweep.microbatches
+    each = sweep.microbatch_rows
 
     def cut(leaf):
-        rows = (micro, -(-leaf.shape[0] // micro), *leaf.shape[1:])
+        rows = (-(-leaf.shape[0] // each), each, *leaf.shape[1:])
         seeds = (num_seeds,) if sweep.stacks_data(num_seeds) else ()
         return jax.ShapeDtypeStruct((*seeds, *rows), leaf.dtype)
 
-    data = Data(jax.tree.map(cut, sweep.problem.shapes), sweep.problem.shapes.weight.shape[0])
+    data = Data(jax.tree.map(cut, sweep.problem.shapes), sweep.problem.num_rows)
     keys = jax.eval_shape(lambda: jax.vmap(jax.random.key)(jnp.arange(num_seeds)))
     rates = jax.ShapeDtypeStruct((num_rates,), jnp.float32)
     state = jax.eval_shape(partial(start, engine), keys, rates)

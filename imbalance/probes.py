@@ -1,7 +1,7 @@
 """Probes: what is measured of every run at chosen steps.
 
 A probe is a function ``(params, batch) -> named arrays`` with the names of their axes; ``batch`` is
-the whole training set in microbatches, ``[micro, row, ...]``.
+the whole training set in microbatches, ``[micro, row, ...]``, or what else the sweep measures on.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,6 +27,7 @@ class Probe(NamedTuple):
     dims: Mapping[str, tuple[str, ...]]  # of each array, without seed, rate and step
     coords: Mapping[str, Any] = {}
     stops: tuple[int, ...] | None = None  # None: wherever the sweep stops
+    validation: bool = False  # measured on the validation set
 
     @property
     def step_dim(self) -> str:
@@ -57,6 +58,25 @@ def loss_by_bucket(task: Task, buckets: FrequencyBuckets) -> Probe:
         return {"loss": loss / weight, "bucket_loss": bucket_loss / bucket_weight}
 
     return Probe("loss_by_bucket", measure, {"loss": (), "bucket_loss": ("bucket",)})
+
+
+@lru_cache
+def validation_loss_by_bucket(task: Task, buckets: FrequencyBuckets) -> Probe:
+    """As `loss_by_bucket` on the validation set: ``validation_loss`` and its buckets' losses.
+
+    Args:
+      task: of the problem.
+      buckets: of the validation set's own counts, as the paper has them (A.2).
+    """
+    on_training = loss_by_bucket(task, buckets)
+
+    def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
+        found = on_training.measure(params, batch)
+        return {f"validation_{name}": value for name, value in found.items()}
+
+    dims = {"validation_loss": (), "validation_bucket_loss": ("validation_bucket",)}
+    coords = {"validation_bucket": np.arange(buckets.num_buckets)}
+    return Probe("validation_loss_by_bucket", measure, dims, coords, validation=True)
 
 
 def correct_class_probability(

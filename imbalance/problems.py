@@ -32,6 +32,7 @@ class Problem:
       flops_per_step: useful floating-point operations of a step of one run, to estimate time with.
       num_buckets: how many frequency buckets of equal mass losses are reported in; None is one
         bucket for each distinct class count, the levels of the grouped distribution.
+      make_validation: seed -> all rows of the validation set, where there is one.
     """
 
     name: str
@@ -43,6 +44,12 @@ class Problem:
     data_by_seed: bool
     flops_per_step: float
     num_buckets: int | None = 10
+    make_validation: Callable[[int], Batch] | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the training set."""
+        return self.shapes.weight.shape[0]
 
     @cached_property
     def buckets(self) -> FrequencyBuckets:
@@ -61,14 +68,31 @@ class Problem:
             up to ``counts``, or an input or weight is not finite.
         """
         batch = self.make_batch(seed)
-        self._check(batch)
+        self._check_shapes(batch)
+        self._check_values(batch)
+        self._check_counts(batch)
         return batch
 
-    def _check(self, batch: Batch) -> None:
+    def validation(self, seed: int) -> Batch:
+        """All rows of the validation set for ``seed``, checked.
+
+        Raises:
+          ValueError: if there is none, labels are out of range, or an input or weight is not
+            finite.
+        """
+        if self.make_validation is None:
+            raise ValueError(f"problem {self.name!r} has no validation set.")
+        batch = self.make_validation(seed)
+        self._check_values(batch)
+        return batch
+
+    def _check_shapes(self, batch: Batch) -> None:
         found = jax.tree.map(lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), batch)
         promised = jax.tree.map(lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), self.shapes)
         if found != promised:
             raise ValueError(f"problem {self.name!r}: the batch has {found}; promised {promised}.")
+
+    def _check_values(self, batch: Batch) -> None:
         for name, leaves in (("input", batch.input), ("weight", batch.weight)):
             for leaf in jax.tree.leaves(leaves):
                 bad = np.size(leaf) - np.count_nonzero(np.isfinite(leaf))
@@ -79,6 +103,9 @@ class Problem:
                     )
         if np.min(batch.weight) < 0:
             raise ValueError(f"problem {self.name!r}: negative weights; give 0 or more.")
+        class_counts(np.asarray(batch.label).reshape(-1), len(self.counts))  # labels in range
+
+    def _check_counts(self, batch: Batch) -> None:
         seen = class_counts(np.asarray(batch.label).reshape(-1), len(self.counts))
         if np.issubdtype(self.counts.dtype, np.integer) and not np.array_equal(seen, self.counts):
             wrong = int(np.flatnonzero(seen != self.counts)[0])

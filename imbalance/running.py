@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from imbalance.engine import MAX_STRIDE, Data, Engine, State, advance, measure, 
 from imbalance.memory import fit
 from imbalance.probes import Probe
 from imbalance.sweep import Sweep
+from imbalance.tasks import Batch
 
 SECONDS_A_CALL = 0.5  # how long the device works between two looks at the clock
 
@@ -23,14 +25,37 @@ Report = Callable[[float], None]
 """Called with the floating-point operations done since the last call."""
 
 
-def _to_device(sweep: Sweep, seeds: Sequence[int]) -> Data:
+class _Rows(NamedTuple):
+    """What runs learn from and are measured on, on the device."""
+
+    training: Data
+    measured: Data  # the training set, or as much of it as the sweep says
+    validation: Data | None
+
+
+def _to_device(sweep: Sweep, seeds: Sequence[int]) -> _Rows:
     """The data of ``seeds`` in microbatches, the same on every device."""
-    if sweep.stacks_data(len(seeds)):
-        parts = [microbatched(sweep.problem.batch(seed), sweep.microbatches) for seed in seeds]
+    seeds = seeds if sweep.stacks_data(len(seeds)) else seeds[:1]
+    batches = [sweep.problem.batch(seed) for seed in seeds]
+    training = measured = _stacked(sweep, batches)
+    if sweep.measured_rows is not None:
+        chosen = np.linspace(0, sweep.problem.num_rows - 1, sweep.measured_rows).round().astype(int)
+        take = partial(jax.tree.map, lambda leaf: np.asarray(leaf)[chosen])
+        measured = _stacked(sweep, [take(batch) for batch in batches])
+    validation = None
+    if any(probe.validation for probe in sweep.all_probes):
+        validation = _stacked(sweep, [sweep.problem.validation(seed) for seed in seeds])
+    return _Rows(training, measured, validation)
+
+
+def _stacked(sweep: Sweep, batches: Sequence[Batch]) -> Data:
+    """Microbatches on the device; of several seeds, with a leading seed axis."""
+    each = sweep.microbatch_rows
+    parts = [microbatched(batch, -(-len(batch.weight) // each), each) for batch in batches]
+    data = parts[0]
+    if len(parts) > 1:
         batch = jax.tree.map(lambda *leaves: np.stack(leaves), *(part.batch for part in parts))
-        data = Data(batch, parts[0].num_rows)
-    else:
-        data = microbatched(sweep.problem.batch(seeds[0]), sweep.microbatches)
+        data = Data(batch, data.num_rows)
     return jax.device_put(data, _sharding())
 
 
@@ -65,7 +90,7 @@ def _run_chunk(
     optimizer: str,
     seeds: Sequence[int],
     rates: Sequence[float],
-    data: Data,
+    rows: _Rows,
     report: Report,
 ) -> dict[str, np.ndarray]:
     """All steps of a few runs: named arrays ``[seed, rate, (step), ...]``."""
@@ -84,7 +109,7 @@ def _run_chunk(
         while step < stop:
             taken = min(stride, stop - step)
             began = time.perf_counter()
-            state, (loss, weight) = advance(engine, state, data, objective, taken)
+            state, (loss, weight) = advance(engine, state, rows.training, objective, taken)
             train_loss[step : step + taken] = (
                 np.asarray(loss)[:taken, :, : len(rates)]
                 / np.asarray(weight)[:taken, :, : len(rates)]
@@ -94,7 +119,8 @@ def _run_chunk(
             step += taken
             report(taken * flops_a_step)
         for probe in due[stop]:  # each a program of its own, which sweeps may have in common
-            for name, value in measure(engine, probe.measure, state, data).items():
+            on = rows.validation if probe.validation else rows.measured
+            for name, value in measure(engine, probe.measure, state, on).items():
                 found.setdefault(name, []).append(np.asarray(value)[:, : len(rates)])
     arrays = {name: np.stack(values, axis=2) for name, values in found.items()}
     arrays["train_loss"] = np.moveaxis(train_loss, 0, 2)
@@ -148,9 +174,9 @@ def run(
         for first in range(0, len(seeds), layout.seeds):
             together = seeds[first : first + layout.seeds]
             began = time.perf_counter()
-            data = _to_device(sweep, together)
+            rows = _to_device(sweep, together)
             parts = [
-                _run_chunk(sweep, optimizer, together, rates[at : at + layout.rates], data, report)
+                _run_chunk(sweep, optimizer, together, rates[at : at + layout.rates], rows, report)
                 for at in range(0, len(rates), layout.rates)
             ]
             arrays = {name: np.concatenate([p[name] for p in parts], axis=1) for name in parts[0]}

@@ -59,7 +59,11 @@ class Sweep:
       weighting: train with class weights ``n_k^-weighting``: 0.5 is the paper's 1/√π, 1 its 1/π.
       l2: coefficient of the penalty ``(l2 / 2) ‖W‖²`` on weight matrices.
       batch_size: rows a step draws; None is full batch.
-      microbatches: how many parts gradients and measurements are accumulated over.
+      in_order: take batches in the order of the data and not at random (A.5).
+      microbatches: how many parts a step's gradient is accumulated over; measurements go over the
+        data in parts of the same size.
+      measured_rows: losses and probes are measured on so many rows, evenly spread over the training
+        set; None is all of it.
       precision: of matrix products on accelerators, as `Engine.precision`.
       optimizers: where names are looked up; add yours with ``{**OPTIMIZERS, "mine": mine}``. Stored
         pieces are told apart by that name and the function's own: rename it when it changes.
@@ -76,7 +80,9 @@ class Sweep:
     weighting: float = 0.0
     l2: float = 0.0
     batch_size: int | None = None
+    in_order: bool = False
     microbatches: int = 1
+    measured_rows: int | None = None
     precision: str = "highest"
     optimizers: Mapping[str, Optimizer] = field(default_factory=lambda: OPTIMIZERS)
     chunk: int | None = None
@@ -96,9 +102,14 @@ class Sweep:
             )
         for what, value in (("steps", self.steps), ("microbatches", self.microbatches)):
             _check_positive(f"sweep of {name!r}: {what}", value)
-        for what, value in (("batch_size", self.batch_size), ("chunk", self.chunk)):
-            if value is not None:
-                _check_positive(f"sweep of {name!r}: {what}", value)
+        for what in ("batch_size", "measured_rows", "chunk"):
+            if getattr(self, what) is not None:
+                _check_positive(f"sweep of {name!r}: {what}", getattr(self, what))
+        if self.batch_size and self.batch_size % self.microbatches:
+            raise ValueError(
+                f"sweep of {name!r}: batch_size {self.batch_size} is not a multiple of the "
+                f"{self.microbatches} microbatches; give one of the two another value."
+            )
         for what, value in (("weighting", self.weighting), ("l2", self.l2)):
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"sweep of {name!r}: {what} {value}; give a finite number >= 0.")
@@ -128,12 +139,18 @@ class Sweep:
         """
         return self.problem.data_by_seed and num_seeds > 1
 
+    @property
+    def microbatch_rows(self) -> int:
+        """Rows that are worked on at once, when stepping and when measuring."""
+        return math.ceil((self.batch_size or self.problem.num_rows) / self.microbatches)
+
     def engine(self, optimizer: str, num_seeds: int) -> Engine:
         """The program that runs ``optimizer`` for so many seeds at once."""
         return Engine(
             task=self.problem.task,
             optimizer=optimizer_named(optimizer, self.optimizers),
             batch_size=self.batch_size,
+            in_order=self.in_order,
             data_by_seed=self.stacks_data(num_seeds),
             precision=self.precision,
         )
@@ -168,7 +185,9 @@ class Sweep:
             "weighting": self.weighting,
             "l2": self.l2,
             "batch_size": self.batch_size,
+            "in_order": self.in_order,
             "microbatches": self.microbatches,
+            "measured_rows": self.measured_rows,
             "precision": self.precision,
         }
         return json.loads(json.dumps(settings))

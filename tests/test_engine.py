@@ -310,7 +310,7 @@ def draws():
     """Rows drawn ``[step, seed, rate, row]``, their weights, and the parameters arrived at."""
     task = quadratic(CLASSES)
     engine = Engine(task, OPTIMIZERS["gd"], DRAWN, data_by_seed=False, track=drawn_rows)
-    data = microbatched(EVENLY, 2)  # with one row of padding
+    data = microbatched(EVENLY, 3, each=2)  # with one row of padding
 
     def of(seeds, steps):
         state = start(engine, keys(*seeds), jnp.array([0.5, 1.0]))
@@ -349,9 +349,28 @@ def test_drawn_gradients_average_to_the_full_gradient(draws):
     assert (np.abs(gradient.mean(0) - full) < 4 * deviation).all()
 
 
+def test_batches_in_order_pass_over_the_data_again_and_again():
+    """Three passes of a batch of four rows and a short one of the fifth."""
+    task = quadratic(CLASSES)
+    engine = Engine(
+        task, OPTIMIZERS["gd"], DRAWN, in_order=True, data_by_seed=False, track=drawn_rows
+    )
+    state = start(engine, keys(0, 1), jnp.array([0.5]))
+    data = microbatched(EVENLY, 3, each=2)
+    _, (count, weight) = advance(engine, state, data, Objective(), 6)
+    expected = np.array([[1, 1, 1, 1, 0], [0, 0, 0, 0, 1]] * 3)
+    for seed in (0, 1):
+        np.testing.assert_array_equal(weight[:6, seed, 0], expected)
+    np.testing.assert_array_equal(count[:6].sum(-1), DRAWN)  # what is short is filled, at no weight
+
+
 def test_a_batch_that_does_not_divide_into_microbatches_is_refused(problem):
     with pytest.raises(ValueError, match="batch_size 5.* 2 microbatches"):
-        run_to_dataset(Sweep(problem, {"gd": (0.1,)}, 1, batch_size=5, microbatches=2))
+        Sweep(problem, {"gd": (0.1,)}, 1, batch_size=5, microbatches=2)
+    engine = Engine(problem.task, OPTIMIZERS["gd"], 5, data_by_seed=False)
+    state = start(engine, keys(0), jnp.array([0.5]))
+    with pytest.raises(ValueError, match="batch_size 5 .* 2 rows of a microbatch"):
+        advance(engine, state, microbatched(problem.batch(0), 12), Objective(), 1)
 
 
 # Probes -----------------------------------------------------------------------------------------
@@ -386,6 +405,11 @@ def test_quantiles_of_the_probability_of_the_true_class(problem, at_start):
 
 
 # Data and memory --------------------------------------------------------------------------------
+
+
+def test_rows_must_fit_their_microbatches(problem):
+    with pytest.raises(ValueError, match="24 rows are more than 3 microbatches of 7"):
+        microbatched(problem.batch(0), 3, each=7)
 
 
 @pytest.mark.parametrize("microbatches", [0, 25])

@@ -4,12 +4,13 @@ import json
 from dataclasses import replace
 from functools import partial
 
+import jax
 import numpy as np
 import optax
 import pytest
 
 from imbalance.optimizers import OPTIMIZERS
-from imbalance.probes import loss_by_bucket
+from imbalance.probes import loss_by_bucket, validation_loss_by_bucket
 from imbalance.problems import Problem, heavy_tailed_linear, weighted_quadratic
 from imbalance.running import run, run_to_dataset
 from imbalance.sweep import Sweep, default_stops, half_decades, linear_stops, log_stops
@@ -245,3 +246,37 @@ def test_ones_own_optimizer_runs_beside_the_named_ones(problem):
     np.testing.assert_array_equal(
         found["loss"].sel(optimizer="mine"), found["loss"].sel(optimizer="gd")
     )
+
+
+# What is measured on ------------------------------------------------------------------------------
+
+
+def test_losses_are_measured_on_some_rows_and_on_a_validation_set(problem):
+    """Batches of ten rows, measured on every other row and on the first six."""
+
+    def first_six(seed):
+        return jax.tree.map(lambda leaf: leaf[:6], problem.batch(seed))
+
+    validated = replace(problem, make_validation=first_six)
+    probe = validation_loss_by_bucket(problem.task, problem.buckets)
+    rates = {"gd": (0.1,)}
+    sweep = Sweep(
+        validated, rates, 2, stops=(0, 2), probes=(probe,), batch_size=10, microbatches=2,
+        in_order=True, measured_rows=12,
+    )  # fmt: skip
+    found = run_to_dataset(sweep).isel(optimizer=0, learning_rate=0, seed=0)
+    params = problem.task.init(jax.random.fold_in(jax.random.key(0), 0))
+    loss = np.asarray(problem.task.per_example(params, problem.batch(0), None).loss)
+    measured = np.linspace(0, 23, 12).round().astype(int)
+    np.testing.assert_allclose(found["loss"].sel(step=0), loss[measured].mean(), rtol=1e-6)
+    np.testing.assert_allclose(found["validation_loss"].sel(step=0), loss[:6].mean(), rtol=1e-6)
+    np.testing.assert_allclose(found["train_loss"].sel(train_step=0), loss[:10].mean(), rtol=1e-6)
+    assert found["validation_bucket_loss"].dims == ("step", "validation_bucket")
+    by_bucket = found["validation_bucket_loss"].sel(step=0).values  # six rows of the first level
+    np.testing.assert_array_equal(np.isnan(by_bucket), [False, True, True])
+
+
+def test_a_validation_set_that_is_not_there_is_missed(problem):
+    probe = validation_loss_by_bucket(problem.task, problem.buckets)
+    with pytest.raises(ValueError, match="heavy_tailed_linear' has no validation set"):
+        run_to_dataset(Sweep(problem, {"gd": (0.1,)}, 1, probes=(probe,)))
