@@ -1,0 +1,100 @@
+"""Windows: a stream of tokens as rows of inputs and of the tokens that come next."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from imbalance.analysis.counts import class_counts
+
+
+class Windows(NamedTuple):
+    """Inputs and targets; the target of a position is the token after its input.
+
+    Both are views of the tokens, so that a memory-mapped file stays on the disk.
+
+    Attributes:
+      inputs: ``[row, position]``.
+      targets: ``[row, position]``.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+
+    def counts(self, num_classes: int) -> np.ndarray:
+        """How often each class is a target, int64 ``[class]``.
+
+        Raises:
+          ValueError: if a target is not in ``0 .. num_classes - 1``.
+        """
+        counts = np.zeros(num_classes, np.int64)
+        rows = max(1, 2**22 // self.targets.shape[1])  # some at a time: counting copies them
+        for start in range(0, len(self.targets), rows):
+            counts += class_counts(self.targets[start : start + rows].reshape(-1), num_classes)
+        return counts
+
+
+def columns(tokens: np.ndarray, num_columns: int) -> Windows:
+    """The stream in as many long pieces of equal length, what is left over cut off (section A.5).
+
+    The paper's ``batchify``: its columns are the rows here, and its batch of time t is
+    ``inputs[:, t * length : (t + 1) * length]``.
+
+    Args:
+      tokens: integers ``[token]``.
+      num_columns: the batch size.
+
+    Returns:
+      Windows of ``num_columns`` rows with ``len(tokens) // num_columns - 1`` positions.
+
+    Raises:
+      TypeError: if the tokens are not integers.
+      ValueError: if they are not one-dimensional, or too few for one target in every column.
+    """
+    tokens = _checked(tokens)
+    if num_columns < 1:
+        raise ValueError(f"num_columns is {num_columns}; give 1 or more.")
+    length = len(tokens) // num_columns
+    if length < 2:
+        raise ValueError(
+            f"{len(tokens)} tokens in {num_columns} columns; give at least two tokens a column: "
+            f"{2 * num_columns} tokens, or at most {len(tokens) // 2} columns."
+        )
+    table = tokens[: num_columns * length].reshape(num_columns, length)
+    return Windows(table[:, :-1], table[:, 1:])
+
+
+def windows(tokens: np.ndarray, length: int) -> Windows:
+    """The stream in blocks that do not overlap, what is left over cut off (section A.5).
+
+    Every token but the first is a target once, up to the cut.
+
+    Args:
+      tokens: integers ``[token]``.
+      length: positions of a block.
+
+    Returns:
+      Windows of ``(len(tokens) - 1) // length`` rows.
+
+    Raises:
+      TypeError: if the tokens are not integers.
+      ValueError: if they are not one-dimensional, or too few for one block.
+    """
+    tokens = _checked(tokens)
+    if length < 1:
+        raise ValueError(f"length is {length}; give 1 or more.")
+    rows = (len(tokens) - 1) // length
+    if rows < 1:
+        raise ValueError(
+            f"{len(tokens)} tokens are not one block of {length} with its targets; give at least "
+            f"{length + 1} tokens, or a length of at most {len(tokens) - 1}."
+        )
+    end = rows * length
+    return Windows(tokens[:end].reshape(rows, length), tokens[1 : end + 1].reshape(rows, length))
+
+
+def _checked(tokens: np.ndarray) -> np.ndarray:
+    if not np.issubdtype(tokens.dtype, np.integer):
+        raise TypeError(f"tokens have dtype {tokens.dtype}; give integers.")
+    if tokens.ndim != 1:
+        raise ValueError(f"tokens have shape {tokens.shape}; give one stream, ``[token]``.")
+    return tokens
