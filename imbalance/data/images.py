@@ -1,0 +1,273 @@
+"""Labelled images, and heavy-tailed label sets made of them (sections A.3 and K.4).
+
+Pixels stay uint8 until `standardise`: the paper's 101,200 images are 79 MB, as float32 317 MB.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from imbalance.data.zipf import labels_from_counts, power_law_counts
+
+NUM_DIGITS = 10
+# A barcode lies in row 0 of an image.
+_MAX_BITS = 16
+_WHITE = 255
+# Examples that are widened at once.
+_CHUNK = 4096
+
+
+class Images(NamedTuple):
+    """Labelled gray images.
+
+    Attributes:
+      image: uint8 ``[example, row, column]``, 0 for background.
+      label: int32 ``[example]``.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+
+    def take(self, index: np.ndarray) -> "Images":
+        """The examples of the indices, copied."""
+        return Images(self.image[index], self.label[index])
+
+
+class Split(NamedTuple):
+    """Images for training and for validation."""
+
+    train: Images
+    val: Images
+
+
+class PixelStatistics(NamedTuple):
+    """Mean and unbiased standard deviation of every pixel, float64 ``[row, column]``."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+def images_from_arrays(image: ArrayLike, label: ArrayLike) -> Images:
+    """Checked `Images`.
+
+    Raises:
+      TypeError: unless pixels are uint8 and labels integers.
+      ValueError: unless there is one label, 0 or more, for each of one or more images.
+    """
+    image, label = np.asarray(image), np.asarray(label)
+    if image.dtype != np.uint8 or not np.issubdtype(label.dtype, np.integer):
+        raise TypeError(
+            f"images have dtype {image.dtype} and labels {label.dtype}; give uint8 and integers."
+        )
+    if image.ndim != 3 or label.shape != image.shape[:1] or not image.size:
+        raise ValueError(
+            f"images have shape {image.shape} and labels {label.shape}; give one label per image: "
+            "[example, row, column] and [example], not empty."
+        )
+    if label.min() < 0 or label.max() > np.iinfo(np.int32).max:
+        raise ValueError(f"labels are in {label.min()} .. {label.max()}; give 0 .. 2^31 - 1.")
+    return Images(image, label.astype(np.int32))
+
+
+def split(images: Images, num_train: int = 50_000, seed: int = 0) -> Split:
+    """Permute with a seed; the first ``num_train`` are for training, the others for validation.
+
+    Raises:
+      ValueError: unless both parts get an example.
+    """
+    if not 1 <= num_train < len(images.label):
+        raise ValueError(
+            f"num_train is {num_train} of {len(images.label)} images; give 1 or more, and leave "
+            "one or more for validation."
+        )
+    order = np.random.default_rng(seed).permutation(len(images.label))
+    return Split(images.take(order[:num_train]), images.take(order[num_train:]))
+
+
+def barcodes(num_bits: int, zero_barcode: bool = True) -> np.ndarray:
+    """All barcodes in lexicographic order, the first bit the slowest.
+
+    Args:
+      num_bits: 10 in the paper, 1 to 16.
+      zero_barcode: keep the one without a set bit, which leaves images as they are.
+
+    Returns:
+      bool ``[barcode, bit]``.
+
+    Raises:
+      ValueError: if num_bits is out of range.
+    """
+    if not 1 <= num_bits <= _MAX_BITS:
+        raise ValueError(f"num_bits is {num_bits}; give 1 to {_MAX_BITS}.")
+    code = np.arange(0 if zero_barcode else 1, 2**num_bits)
+    return (code[:, None] >> np.arange(num_bits - 1, -1, -1)) & 1 == 1
+
+
+def barcoded(
+    images: Images,
+    per_class: int,
+    num_bits: int = 10,
+    seed: int = 0,
+    zero_barcode: bool = True,
+) -> Images:
+    """Digits stamped with every barcode, drawn with replacement (A.3 steps 2 and 3, K.4).
+
+    Bit j sets pixel (0, j) to 255; pixels of bits that are 0 stay as they are. The class of digit d
+    under the b-th barcode is ``10 b + d``; examples come in the order of the classes.
+
+    Args:
+      images: of the ten digits, labels 0 to 9.
+      per_class: examples of each pair of barcode and digit: 5 to train and 1 to validate.
+      num_bits: 10 in the paper: 1,024 barcodes.
+      seed: of the draws.
+      zero_barcode: with the all-zero barcode, as in the paper: its ten classes look like plain
+        digits (A.3 step 6). False leaves it out: ``2^num_bits - 1`` barcodes.
+
+    Raises:
+      ValueError: if a digit is absent, labels exceed 9, a barcode does not fit, or per_class < 1.
+    """
+    codes = barcodes(num_bits, zero_barcode)
+    if num_bits > images.image.shape[2]:
+        raise ValueError(f"{num_bits} bits do not fit in {images.image.shape[2]} columns.")
+    if per_class < 1:
+        raise ValueError(f"per_class is {per_class}; give 1 or more.")
+    _check_digits(images)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((len(codes), NUM_DIGITS, per_class), np.int64)
+    for digit in range(NUM_DIGITS):
+        of_digit = np.flatnonzero(images.label == digit)
+        drawn[:, digit] = rng.choice(of_digit, (len(codes), per_class))
+    image = images.image[drawn.ravel()]
+    per_code = image.reshape(len(codes), NUM_DIGITS * per_class, *image.shape[1:])
+    corner = per_code[:, :, 0, :num_bits]
+    corner[...] = np.where(codes[:, None], np.uint8(_WHITE), corner)
+    num_classes = len(codes) * NUM_DIGITS
+    return Images(image, labels_from_counts(np.full(num_classes, per_class)))
+
+
+def barcoded_only(
+    digits: Split, num_bits: int = 10, seed: int = 0, zero_barcode: bool = True
+) -> Split:
+    """Balanced barcoded classes: 5 examples each to train, 1 to validate (A.3 step 4).
+
+    At 10 bits: 10,240 classes, 51,200 and 10,240 images. Arguments as in `barcoded`.
+    """
+    # Distinct streams: the draws of one part must not follow those of the other.
+    train_seed, val_seed = (int(word) for word in np.random.SeedSequence(seed).generate_state(2))
+    return Split(
+        barcoded(digits.train, 5, num_bits, train_seed, zero_barcode),
+        barcoded(digits.val, 1, num_bits, val_seed, zero_barcode),
+    )
+
+
+def combined(digits: Split, num_bits: int = 10, seed: int = 0, zero_barcode: bool = True) -> Split:
+    """Plain digits first, then `barcoded_only` with labels shifted by 10: "Imbalanced MNIST".
+
+    At 10 bits with 50,000 digits: 10,250 classes, 101,200 images to train (A.3 step 4); half of
+    them in ten classes of 5,000, half in classes of five.
+    """
+    rare = barcoded_only(digits, num_bits, seed, zero_barcode)
+    return Split(_append(digits.train, rare.train), _append(digits.val, rare.val))
+
+
+def pixel_statistics(image: np.ndarray) -> PixelStatistics:
+    """Mean and unbiased standard deviation of every pixel, from exact integer sums.
+
+    Raises:
+      ValueError: if there are fewer than two images.
+    """
+    n = len(image)
+    if n < 2:
+        raise ValueError(f"{n} images have no unbiased standard deviation; give two or more.")
+    total = np.zeros(image.shape[1:], np.int64)
+    squares = np.zeros(image.shape[1:], np.int64)
+    for start in range(0, n, _CHUNK):
+        wide = image[start : start + _CHUNK].astype(np.int32)
+        total += wide.sum(axis=0, dtype=np.int64)
+        squares += (wide * wide).sum(axis=0, dtype=np.int64)
+    # n Σx² - (Σx)² stays below 255² n², which fits into 63 bits for n below 10 million.
+    variance = (n * squares - total * total) / (n * (n - 1))
+    return PixelStatistics(total / n, np.sqrt(variance))
+
+
+def standardise(image: np.ndarray, statistics: PixelStatistics) -> np.ndarray:
+    """Subtract the mean and divide by the deviation where it is positive (A.3 step 5).
+
+    Other pixels stay as they are. Statistics are those of the training set for every part.
+
+    Returns:
+      float32 ``[example, row, column]``.
+    """
+    varies = statistics.std > 0
+    mean = np.where(varies, statistics.mean, 0.0).astype(np.float32)
+    scale = np.where(varies, statistics.std, 1.0).astype(np.float32)
+    out = image.astype(np.float32)
+    # In place: a second array of the paper's size would be 317 MB.
+    out -= mean
+    out /= scale
+    return out
+
+
+def normalise_plain(image: np.ndarray, divide_by_255: bool = False) -> np.ndarray:
+    """``(pixel - 0.1307) / 0.3081``, the normalisation of plain MNIST (A.3 step 5).
+
+    The released code applies these numbers, meant for pixels in [0, 1], to raw ones: inputs reach
+    827, and the released learning rates belong to that scale.
+
+    Args:
+      image: uint8 ``[example, row, column]``.
+      divide_by_255: without the quirk.
+
+    Returns:
+      float32 ``[example, row, column]``.
+    """
+    out = image.astype(np.float32)
+    if divide_by_255:
+        out /= np.float32(_WHITE)
+    out -= np.float32(0.1307)
+    out /= np.float32(0.3081)
+    return out
+
+
+def resample_power_law(images: Images, num_examples: int, exponent: float, seed: int = 0) -> Images:
+    """A subset of heavy-tailed labels: ``n_k ∝ k^-exponent``, without replacement.
+
+    Class k = 1, 2, ... is label 0, 1, ...; each keeps one example or more. Counts are those of
+    `power_law_counts`; examples keep the order they have.
+
+    Raises:
+      ValueError: if a class has fewer examples than its count.
+    """
+    have = np.bincount(images.label)
+    counts = power_law_counts(num_examples, len(have), exponent)
+    if (counts > have).any():
+        first = int(np.argmax(counts > have))
+        raise ValueError(
+            f"class {first} has {have[first]} images, and {num_examples} images with exponent "
+            f"{exponent} need {counts[first]} of it; give fewer images or another exponent."
+        )
+    rng = np.random.default_rng(seed)
+    kept = [
+        rng.choice(np.flatnonzero(images.label == k), count, replace=False)
+        for k, count in enumerate(counts)
+    ]
+    return images.take(np.sort(np.concatenate(kept)))
+
+
+def _append(digits: Images, rare: Images) -> Images:
+    return Images(
+        np.concatenate([digits.image, rare.image]),
+        np.concatenate([digits.label, rare.label + np.int32(NUM_DIGITS)]),
+    )
+
+
+def _check_digits(images: Images) -> None:
+    counts = np.bincount(images.label, minlength=NUM_DIGITS)
+    if len(counts) > NUM_DIGITS:
+        raise ValueError(f"labels reach {len(counts) - 1}; give digits, 0 to {NUM_DIGITS - 1}.")
+    if not counts.all():
+        raise ValueError(
+            f"no image has label {int(np.argmin(counts))}; barcodes need each of the "
+            f"{NUM_DIGITS} digits in each part: give more images."
+        )
