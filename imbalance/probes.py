@@ -123,7 +123,9 @@ def class_statistics(task: Task) -> Probe:
             here = head(params, rows)
             bias = None if here.bias is None else -here.bias
             there = here._replace(weight=-here.weight, bias=bias)
-            return tuple(class_blocks(one, rows.label, rows.weight) for one in (here, there))
+            return tuple(
+                class_blocks(one, rows.label.ravel(), rows.weight.ravel()) for one in (here, there)
+            )
 
         found = {}
         for prefix, total in zip(("", "flipped_"), accumulate(sums, batch), strict=True):
@@ -150,7 +152,9 @@ def block_traces(task: Task, classes: tuple[int, ...]) -> Probe:
 
     def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
         def sums(rows: Batch, _):
-            return class_blocks(head(params, rows), rows.label, rows.weight, among=chosen)
+            return class_blocks(
+                head(params, rows), rows.label.ravel(), rows.weight.ravel(), among=chosen
+            )
 
         return {"block_trace": accumulate(sums, batch).mean().block_trace}
 
@@ -176,7 +180,9 @@ def hessian_entries(
     def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
         def sums(rows: Batch, _):
             here = head(params, rows)
-            return hessian_blocks(here, pair_rows, pair_columns, rows.weight, coordinates=inside)
+            return hessian_blocks(
+                here, pair_rows, pair_columns, rows.weight.ravel(), coordinates=inside
+            )
 
         blocks = (
             accumulate(sums, batch).mean().reshape(len(chosen), len(chosen), *[len(inside)] * 2)
@@ -208,7 +214,7 @@ def block_spectra(
         total = jnp.sum(batch.weight)
 
         def scale(rows: Batch):
-            return class_variances(head(params, rows), chosen) * rows.weight[None] / total
+            return class_variances(head(params, rows), chosen) * rows.weight.ravel()[None] / total
 
         scales = jax.lax.map(scale, batch)  # [micro, chosen, row]
         first = head(params, jax.tree.map(lambda leaf: leaf[0], batch)).features

@@ -29,9 +29,11 @@ class Problem:
       make_batch: seed -> all rows of the training set, as NumPy arrays.
       shapes: shapes and dtypes of that batch, known without making it.
       data_by_seed: whether the seed changes the data or only the start.
-      flops_per_step: useful floating-point operations of a step of one run, to estimate time with.
+      flops_per_step: useful floating-point operations of a step of one run on all rows, to estimate
+        time with.
       num_buckets: how many frequency buckets of equal mass losses are reported in; None is one
         bucket for each distinct class count, the levels of the grouped distribution.
+      bucket_thresholds: instead, buckets by least count, as `FrequencyBuckets.thresholds` has them.
       make_validation: seed -> all rows of the validation set, where there is one.
     """
 
@@ -44,6 +46,7 @@ class Problem:
     data_by_seed: bool
     flops_per_step: float
     num_buckets: int | None = 10
+    bucket_thresholds: tuple[int, ...] | None = None
     make_validation: Callable[[int], Batch] | None = None
 
     @property
@@ -54,6 +57,8 @@ class Problem:
     @cached_property
     def buckets(self) -> FrequencyBuckets:
         """Classes by frequency."""
+        if self.bucket_thresholds is not None:
+            return FrequencyBuckets.thresholds(self.counts, self.bucket_thresholds)
         if self.num_buckets is None:
             return FrequencyBuckets.levels(self.counts)
         if np.issubdtype(self.counts.dtype, np.integer):
@@ -106,7 +111,7 @@ class Problem:
         class_counts(np.asarray(batch.label).reshape(-1), len(self.counts))  # labels in range
 
     def _check_counts(self, batch: Batch) -> None:
-        seen = class_counts(np.asarray(batch.label).reshape(-1), len(self.counts))
+        seen = class_counts(np.asarray(batch.label)[batch.weight > 0], len(self.counts))
         if np.issubdtype(self.counts.dtype, np.integer) and not np.array_equal(seen, self.counts):
             wrong = int(np.flatnonzero(seen != self.counts)[0])
             raise ValueError(
@@ -116,8 +121,11 @@ class Problem:
 
 
 @lru_cache  # equal sizes share one task, and with it the compiled programs
-def _linear_task(num_inputs: int, num_classes: int) -> Task:
-    return classification(lambda rngs: SoftmaxLinear(num_inputs, num_classes, rngs=rngs))
+def _linear_task(num_inputs: int, num_classes: int, theoretical: bool = False) -> Task:
+    def build(rngs):
+        return SoftmaxLinear(num_inputs, num_classes, theoretical=theoretical, rngs=rngs)
+
+    return classification(build)
 
 
 def random_linear(
@@ -195,6 +203,32 @@ def power_law_linear(m: int, exponent: float, **options) -> Problem:
     options = {"dimension": (m + 1) * 2**m, **options}
     settings = {"m": m, "exponent": exponent}
     return random_linear("power_law_linear", settings, counts, **options)
+
+
+def simple_imbalanced(probability: np.ndarray) -> Problem:
+    """The setting of Theorem 3 (F.6): one input ``e_k`` a class, of weight π_k, and ``W(0) = 0``.
+
+    Args:
+      probability: π ``[class]``, float64, sum 1.
+    """
+    num_classes = len(probability)
+    labels = np.arange(num_classes, dtype=np.int32)
+    inputs = np.eye(num_classes, dtype=np.float32)
+    struct = jax.ShapeDtypeStruct
+    return Problem(
+        name="simple_imbalanced",
+        settings={"probability": probability.tolist()},
+        task=_linear_task(num_classes, num_classes, theoretical=True),
+        counts=probability,
+        make_batch=lambda seed: Batch(inputs, labels, probability.astype(np.float32)),
+        shapes=Batch(
+            struct(inputs.shape, jnp.float32),
+            struct((num_classes,), jnp.int32),
+            struct((num_classes,), jnp.float32),
+        ),
+        data_by_seed=False,
+        flops_per_step=4.0 * num_classes**3,
+    )
 
 
 def weighted_quadratic(num_classes: int = 1000) -> Problem:

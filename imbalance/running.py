@@ -96,7 +96,7 @@ def _run_chunk(
     """All steps of a few runs: named arrays ``[seed, rate, (step), ...]``."""
     engine, objective = sweep.engine(optimizer, len(seeds)), sweep.objective()
     state = _start_on_devices(engine, seeds, rates)
-    flops_a_step = sweep.problem.flops_per_step * len(seeds) * len(rates)
+    flops_a_step = sweep.flops_per_step * len(seeds) * len(rates)
     due: dict[int, list[Probe]] = {sweep.steps: []}
     for probe in sweep.all_probes:
         for stop in sweep.stops_of(probe):

@@ -181,7 +181,7 @@ class Sweep:
                 }
                 for probe in self.all_probes
             },
-            "buckets": self.problem.num_buckets or "levels",
+            "buckets": self.problem.bucket_thresholds or self.problem.num_buckets or "levels",
             "weighting": self.weighting,
             "l2": self.l2,
             "batch_size": self.batch_size,
@@ -192,9 +192,15 @@ class Sweep:
         }
         return json.loads(json.dumps(settings))
 
+    @property
+    def flops_per_step(self) -> float:
+        """Useful floating-point operations of a step of one run."""
+        rows = self.problem.num_rows
+        return self.problem.flops_per_step * (self.batch_size or rows) / rows
+
     def flops(self, optimizer: str) -> float:
         """Useful floating-point operations of one seed: the unit of progress."""
-        return self.problem.flops_per_step * self.steps * len(self.learning_rates[optimizer])
+        return self.flops_per_step * self.steps * len(self.learning_rates[optimizer])
 
 
 def _qualified_name(function: Any) -> str:

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from imbalance.cross_entropy import chunked_cross_entropy
+
 if TYPE_CHECKING:
     from flax import nnx
 
@@ -90,6 +92,47 @@ def classification(build: "Callable[[nnx.Rngs], nnx.Module]") -> Task:
         return Head(*model.head(batch.input))
 
     return Task(init, per_example, head if hasattr(model, "head") else None)
+
+
+def next_token(
+    build: "Callable[[nnx.Rngs], nnx.Module]",
+    *,
+    chunk: int | None = None,
+    noisy_evaluation: bool = False,
+) -> Task:
+    """Cross-entropy of a language model's next token at every position (sections A.5, B.3).
+
+    An example is a position: labels and weights ``[row, position]`` come back as ``[example]``.
+
+    Args:
+      build: makes the flax module from its random streams. Its method ``head`` takes
+        ``Batch.input`` and the key of the dropout's noise, or None, and returns the features
+        ``[row * position, feature]`` of its last layer, that layer's weight ``[class, feature]``
+        and its bias ``[class]`` or None.
+      chunk: at most so many examples have their logits in memory, as `chunked_cross_entropy`.
+      noisy_evaluation: where no key is given, drop what a fixed key says. All losses of the
+        paper's transformers were measured with dropout (B.7); without this no evaluation is.
+    """
+    from flax import nnx
+
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+
+    def init(key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key))))
+
+    def head(params: Params, batch: Batch, key: jax.Array | None = None) -> Head:
+        model: Any = nnx.merge(graphdef, params)
+        return Head(*model.head(batch.input, key))
+
+    def per_example(params: Params, batch: Batch, key: jax.Array | None) -> Examples:
+        if key is None and noisy_evaluation:
+            key = jax.random.key(0)
+        features, weight, bias = head(params, batch, key)
+        label = batch.label.reshape(-1)
+        loss = chunked_cross_entropy(features, weight, label, bias, chunk=chunk)
+        return Examples(loss, label, batch.weight.reshape(-1))
+
+    return Task(init, per_example, head)
 
 
 def quadratic(num_classes: int) -> Task:

@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from imbalance.analysis import FrequencyBuckets
 from imbalance.engine import microbatched, total
 from imbalance.probes import loss_by_bucket
 from imbalance.problems import heavy_tailed_linear, power_law_linear, weighted_quadratic
-from imbalance.tasks import accumulate
+from imbalance.tasks import Batch, accumulate, next_token
 
 SINGLE_STEP = 1e-6  # relative, float32: sums of a few dozen numbers in another order
 
@@ -122,3 +124,62 @@ def test_the_quadratic_weighs_half_squares_by_class_probability():
     loss, mass = total(losses(quadratic, {"weight": weight}, quadratic.batch(0)))
     expected = quadratic.counts @ np.float64(weight) ** 2 / 2
     assert loss / mass == pytest.approx(expected, rel=SINGLE_STEP)
+
+
+class Echo(nnx.Module):
+    """A language model whose features are its inputs, with noise where there is a key."""
+
+    def __init__(self, rngs):
+        self.weight = nnx.Param(jax.random.normal(rngs.params(), (5, 2)))
+
+    def head(self, inputs, key=None):
+        noise = 0 if key is None else jax.random.normal(key, inputs.shape)
+        return (inputs + noise).reshape(-1, 2), self.weight[...], None
+
+
+def text_batch():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 5, (3, 4)).astype(np.int32)
+    return Batch(
+        rng.normal(size=(3, 4, 2)).astype(np.float32), label, rng.random((3, 4), np.float32)
+    )
+
+
+@pytest.mark.parametrize("chunk", [None, 5])
+def test_every_position_is_an_example_of_its_next_token(chunk):
+    task, batch = next_token(Echo, chunk=chunk), text_batch()
+    params = task.init(jax.random.key(0))
+    found = task.per_example(params, batch, None)
+    logits = np.float64(batch.input).reshape(12, 2) @ np.float64(params["weight"]).T
+    label = batch.label.reshape(12)
+    expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(12), label]
+    np.testing.assert_allclose(found.loss, expected, atol=SINGLE_STEP)
+    np.testing.assert_array_equal(found.label, label)
+    np.testing.assert_array_equal(found.weight, batch.weight.reshape(12))
+    assert task.head is not None
+    np.testing.assert_array_equal(task.head(params, batch).features, batch.input.reshape(12, 2))
+
+
+def test_dropout_is_off_without_a_key_unless_evaluation_is_to_be_as_the_authors():
+    """B.7: they never switched it off. What each evaluation drops is the same."""
+    batch, key = text_batch(), jax.random.key(0)
+    quiet, authors = next_token(Echo), next_token(Echo, noisy_evaluation=True)
+    params = quiet.init(key)
+    trained = {task: task.per_example(params, batch, key).loss for task in (quiet, authors)}
+    np.testing.assert_array_equal(trained[quiet], trained[authors])
+    first, second = (authors.per_example(params, batch, None).loss for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert (first != quiet.per_example(params, batch, None).loss).all()
+    assert (quiet.per_example(params, batch, None).loss != trained[quiet]).all()
+
+
+def test_language_models_are_measured_by_bucket_like_any_other():
+    task, batch = next_token(Echo), text_batch()
+    params, buckets = task.init(jax.random.key(0)), FrequencyBuckets.from_counts([4, 3, 2, 2, 1], 2)
+    found = task.per_example(params, batch, None)
+    measured = loss_by_bucket(task, buckets).measure(params, microbatched(batch, 3).batch)
+    loss, weight = np.float64(found.loss), np.float64(found.weight)
+    assert measured["loss"] == pytest.approx(np.average(loss, weights=weight), rel=SINGLE_STEP)
+    bucket = np.asarray(buckets.bucket_of_class)[found.label]
+    expected = [np.average(loss[bucket == b], weights=weight[bucket == b]) for b in range(2)]
+    np.testing.assert_allclose(measured["bucket_loss"], expected, rtol=SINGLE_STEP)

@@ -1,6 +1,7 @@
 """The linear softmax model of section B.1 of the specification (the paper's Figure 4)."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 
@@ -11,11 +12,17 @@ class SoftmaxLinear(nnx.Module):
     ``[input, example]``, with no transposition of the weights (measured 15-20 % faster on CPU).
 
     Initialised as PyTorch's ``nn.Linear``: weights and biases uniform on ``±1/sqrt(num_inputs)``.
+    With ``theoretical`` as the theory has it (section F): weights of zero and no bias.
     """
 
     class_axis = 0
 
-    def __init__(self, num_inputs: int, num_classes: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, num_inputs: int, num_classes: int, *, theoretical: bool = False, rngs: nnx.Rngs
+    ):
+        if theoretical:
+            self.weight, self.bias = nnx.Param(jnp.zeros((num_classes, num_inputs))), None
+            return
         bound = num_inputs**-0.5
 
         def uniform(*shape: int) -> jax.Array:
@@ -26,8 +33,9 @@ class SoftmaxLinear(nnx.Module):
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Logits ``[class, example]`` of ``inputs [example, input]``."""
-        return self.weight[...] @ inputs.T + self.bias[...][:, None]
+        logits = self.weight[...] @ inputs.T
+        return logits if self.bias is None else logits + self.bias[...][:, None]
 
-    def head(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def head(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """Features ``[example, input]`` of the last layer, its weight and its bias."""
-        return inputs, self.weight[...], self.bias[...]
+        return inputs, self.weight[...], None if self.bias is None else self.bias[...]

@@ -10,21 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def zipf_probabilities(num_classes: int, exponent: float = 1.0) -> np.ndarray:
-    """``π_k ∝ k^-exponent`` for ranks ``k = 1 .. num_classes``, float64 ``[class]``, sum 1.
-
-    Raises:
-      ValueError: if there is not one class, or the exponent is not finite.
-    """
-    if num_classes < 1 or not math.isfinite(exponent):
-        raise ValueError(
-            f"{num_classes} classes with exponent {exponent}; give 1 class or more and a finite "
-            "exponent."
-        )
-    share = np.arange(1, num_classes + 1) ** -float(exponent)
-    return share / share.sum()
-
-
 def quadratic_gd(probability: ArrayLike, learning_rate: float, step: ArrayLike) -> np.ndarray:
     """Weights of gradient descent, ``w_k(t) = (1 - η π_k)^t``.
 
