@@ -1,0 +1,88 @@
+"""The layers that transformers are made of, attention apart.
+
+Everything random is handed in: what drops values takes the key of its noise when it is called, so
+that a model's parameters are a plain tree of arrays. Parameters are float32; layers work in the
+precision of what they are given.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+EPSILON = 1e-5  # of layer normalisation, as in PyTorch
+BITS = 16  # of the random numbers that decide what is dropped
+
+
+def dropped(values: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Values, each zero with probability ``rate`` and else divided by ``1 - rate``.
+
+    Both hold for the nearest multiple of 2^-16 to ``1 - rate``: two decisions are made of one
+    random number, because on a CPU these would be a good part of a step.
+
+    Args:
+      values: of any shape.
+      rate: 0 or more, below 1.
+      key: of the noise; None drops nothing.
+    """
+    if key is None or rate == 0:
+        return values
+    kept_of = round((1 - rate) * 2**BITS)
+    bits = jax.random.bits(key, (-(-values.size // 2),), jnp.uint32)
+    halves = jnp.concatenate([bits >> BITS, bits & (2**BITS - 1)])[: values.size]
+    keep = halves.reshape(values.shape) < kept_of
+    return jnp.where(keep, values * (2**BITS / kept_of), 0)
+
+
+def sinusoids(length: int, width: int) -> np.ndarray:
+    """Positions ``[position, feature]``, float32: sines at even features and cosines at odd ones.
+
+    Feature 2i and 2i + 1 of position t are of the angle ``t / 10000^(2i / width)``.
+    """
+    rate = 10_000.0 ** (-np.arange(0, width, 2) / width)
+    angle = np.arange(length)[:, None] * rate
+    pairs = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, -1)
+    return pairs[:, :width].astype(np.float32)
+
+
+def uniform(key: jax.Array, shape: tuple[int, ...], bound: float) -> jax.Array:
+    """Float32 numbers uniform on ``±bound``."""
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def linear(inputs: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+    """``W x + b`` for ``inputs [..., in]``, ``weight [out, in]`` and ``bias [out]``."""
+    product = jnp.einsum("...i,oi->...o", inputs, weight.astype(inputs.dtype))
+    return product + jnp.broadcast_to(bias.astype(inputs.dtype), product.shape)
+
+
+def embedded(tokens: jax.Array, embedding: jax.Array, dtype: str = "float32") -> jax.Array:
+    """``sqrt(width) E[token] + PE[position]``, ``[row, position, feature]``."""
+    width = embedding.shape[-1]
+    # Out of range would be clamped without a word; NaN stops the run.
+    found = jnp.asarray(embedding).at[tokens].get(mode="fill", fill_value=jnp.nan)
+    positions = jnp.asarray(sinusoids(tokens.shape[-1], width), found.dtype)
+    x = width**0.5 * found + positions[None]
+    return x if dtype == "float32" else x.astype(dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Mean 0 and variance 1 of every example's features, then a scale and an offset of each.
+
+    Args:
+      width: features.
+      spread: the scale starts at N(1, spread²), the offset at 0.
+      rngs: random streams.
+    """
+
+    def __init__(self, width: int, spread: float, *, rngs: nnx.Rngs):
+        self.weight = nnx.Param(1 + spread * jax.random.normal(rngs.params(), (width,)))
+        self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Of ``inputs [..., feature]``, worked out in float32 at least."""
+        values = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
+        centred = values - values.mean(-1, keepdims=True)
+        scale = jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + EPSILON)
+        weight, bias = (jnp.broadcast_to(p[...], values.shape) for p in (self.weight, self.bias))
+        return (centred * scale * weight + bias).astype(inputs.dtype)
