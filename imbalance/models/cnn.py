@@ -1,0 +1,81 @@
+"""The convolutional network of section B.2 of the specification (the paper's Figure 2)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from imbalance.models.convolution import convolve_and_pool
+
+
+class SimpleCNN(nnx.Module):
+    """Two convolutions with ReLU and pooling, then a linear layer: images to class-major logits.
+
+    With the defaults the paper's network (B.2) on 28 x 28 images: 5 x 5 kernels, 32 and 100
+    channels, 4,900 features. Initialised as PyTorch does: weights and biases uniform on
+    ``±1/sqrt(fan_in)``.
+
+    Features are ordered by row, column and channel; PyTorch puts the channel first.
+
+    Args:
+      num_classes: c.
+      side: pixels along a side of an image; a multiple of 4.
+      channels: of the first and of the second convolution.
+      kernel: positions along a side of both kernels; odd.
+      rngs: of the start.
+
+    Raises:
+      ValueError: if the side is no multiple of 4, or the kernel even.
+    """
+
+    class_axis = 0
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        side: int = 28,
+        channels: tuple[int, int] = (32, 100),
+        kernel: int = 5,
+        rngs: nnx.Rngs,
+    ):
+        if side < 4 or side % 4:
+            raise ValueError(f"images of {side} x {side} pixels; give a multiple of 4.")
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"kernels of {kernel} x {kernel} positions; give an odd number.")
+
+        shapes, fan_ins, inputs = [], [], 1
+        for outputs in channels:
+            shapes += [(kernel, kernel, inputs, outputs), (outputs,)]
+            fan_ins += [kernel**2 * inputs] * 2
+            inputs = outputs
+        num_features = (side // 4) ** 2 * inputs
+        shapes += [(num_classes, num_features), (num_classes,)]
+        fan_ins += [num_features] * 2
+        # One draw for all: each that is compiled takes about a second.
+        ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
+        drawn = jax.random.uniform(rngs.params(), (ends[-1],), minval=-1, maxval=1)
+        parts = zip(jnp.split(drawn, ends[:-1]), shapes, fan_ins, strict=True)
+        start = [nnx.Param(part.reshape(shape) * fan_in**-0.5) for part, shape, fan_in in parts]
+        *layers, self.weight, self.bias = start
+        self.kernels, self.shifts = nnx.List(layers[::2]), nnx.List(layers[1::2])
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Logits ``[class, example]`` of ``images [example, row, column]``."""
+        return self.weight[...] @ self._features(images) + self.bias[...][:, None]
+
+    def head(self, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Features ``[example, feature]`` of the last layer, its weight and its bias."""
+        return self._features(images).T, self.weight[...], self.bias[...]
+
+    def _features(self, images: jax.Array) -> jax.Array:
+        """Features ``[feature, example]``."""
+        found = jnp.moveaxis(images, 0, -1)[:, :, None]
+        for kernel, shift in zip(self.kernels, self.shifts, strict=True):
+            # Pooling commutes with a shift and with ReLU, and leaves them a quarter of the work.
+            found = jax.nn.relu(
+                convolve_and_pool(found, kernel[...]) + shift[...][None, None, :, None]
+            )
+        return found.reshape(-1, len(images))
