@@ -138,7 +138,8 @@ def draw(dataset):
 def _lowest(axis, one, scale):
     """Marks at the right: what the law of the stream itself loses in each bucket."""
     corpus = corpora(scale)["synthetic"]
-    law = SyntheticTokens(zipf.power_law_counts(*SIZES[scale][:2], 1.0), PREDICTABLE)
+    tokens, classes, *_ = SIZES[scale]
+    law = SyntheticTokens(zipf.power_law_counts(tokens, classes, 1.0), PREDICTABLE)
     loss = law.losses(corpus.train[:-1], corpus.train[1:])
     bucket = one["bucket_of_class"].values[corpus.train[1:]]
     lowest = [loss[bucket == b].mean() for b in range(one.sizes["bucket"])]

@@ -18,7 +18,12 @@ from imbalance.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
-SLOW = ("linear_optimizers", "linear_balanced")  # many programs to compile
+SLOW = (
+    "fig2_barcoded",
+    "fig5_last_layer",
+    "linear_balanced",
+    "linear_optimizers",
+)  # many programs to compile
 
 
 class Listener:

@@ -21,9 +21,7 @@ def corpus():
 
 
 def tiny(corpus, **changes):
-    return post_norm(
-        corpus.num_classes, width=8, num_heads=2, num_layers=1, mlp_width=8, **changes
-    )
+    return post_norm(corpus.num_classes, width=8, num_heads=2, num_layers=1, mlp_width=8, **changes)
 
 
 def test_rows_of_columns_are_chunks_of_all_columns_in_turn(corpus):

@@ -1,0 +1,78 @@
+"""Problems of vision: which images, classes and buckets they have, and that they are learned."""
+
+import gzip
+
+import jax
+import numpy as np
+import pytest
+
+from imbalance import vision
+from imbalance.running import run_to_dataset
+from imbalance.sweep import Sweep
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return vision.rendered(10)
+
+
+def test_half_of_the_imbalanced_digits_are_rare(digits):
+    """One bit: twenty classes of five beside ten of ten."""
+    problem = vision.imbalanced_digits(digits, 1, channels=(2, 4))
+    batch = problem.batch(0)
+    assert batch.input.shape == (200, 28, 28)
+    np.testing.assert_array_equal(problem.counts, [10] * 10 + [5] * 20)
+    np.testing.assert_array_equal(problem.buckets.num_classes, [10, 20])
+    np.testing.assert_array_equal(problem.buckets.num_examples, [100, 100])
+    # Pixels are standardised over the whole set; the second half of the rare ones has a barcode.
+    assert abs(batch.input[:, 14, 14].mean()) < 1e-5
+    assert batch.input[:, 14, 14].std(ddof=1) == pytest.approx(1, abs=1e-5)
+    marked = batch.input[:, 0, 0] > 0
+    np.testing.assert_array_equal(np.flatnonzero(marked), np.arange(150, 200))
+
+
+def test_barcoded_digits_are_balanced_and_plain_ones_have_ten_classes(digits):
+    barcoded = vision.barcoded_digits(digits, 2, channels=(2, 4))
+    np.testing.assert_array_equal(barcoded.counts, [5] * 40)
+    plain = vision.plain_digits(digits, channels=(2, 4))
+    np.testing.assert_array_equal(plain.counts, [10] * 10)
+    assert barcoded.settings != plain.settings
+
+
+@pytest.mark.slow
+def test_digits_are_learned(digits):
+    """Also that the mean of the buckets, weighted by mass, is the overall loss."""
+    problem = vision.imbalanced_digits(digits, 1, channels=(2, 4))
+    sweep = Sweep(problem, {"adam": (1e-2,)}, 12, stops=(0, 12), microbatches=3, chunk=1)
+    run = run_to_dataset(sweep).isel(optimizer=0, learning_rate=0, seed=0)
+    np.testing.assert_allclose(run["loss"][0], np.log(30), atol=0.3)
+    assert run["loss"][1] < run["loss"][0] - 0.3
+    mean = (run["bucket_loss"] * run["bucket_mass"]).sum("bucket")
+    np.testing.assert_allclose(mean, run["loss"], rtol=1e-5)
+
+
+def test_mnist_is_read_from_its_folder(tmp_path):
+    """200 images of noise in the files' format; the paper's split keeps five of six to train."""
+    random = np.random.default_rng(0)
+    for part, number in (("train", 60_000), ("t10k", 10)):
+        image = np.zeros((number, 28, 28), np.uint8)
+        image[:, 5, 5] = random.integers(0, 256, number)
+        label = np.arange(number, dtype=np.uint8) % 10
+        for kind, code, array in (("images-idx3", 3, image), ("labels-idx1", 1, label)):
+            header = bytes([0, 0, 8, code]) + b"".join(
+                int(size).to_bytes(4, "big") for size in array.shape
+            )
+            path = tmp_path / f"{part}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(header + array.tobytes(), 1))
+    digits = vision.mnist(tmp_path, 300)
+    assert digits.split.train.image.shape == (300, 28, 28)
+    assert len(digits.split.val.label) == 10_000
+    with pytest.raises(ValueError, match="num_train is 50001; these data have 50000"):
+        vision.mnist(tmp_path, 50_001)
+
+
+def test_problems_of_equal_networks_share_programs(digits):
+    one = vision.plain_digits(digits, channels=(2, 4))
+    other = vision.plain_digits(vision.rendered(11), channels=(2, 4))
+    assert one.task is other.task
+    assert jax.eval_shape(one.task.init, jax.random.key(0))
