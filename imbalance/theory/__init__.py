@@ -1,5 +1,19 @@
 """What is proved: closed forms and rates, each with its theorem, conditions and errata."""
 
+from imbalance.theory.bigram import (
+    Bigrams,
+    bigrams_of,
+    gd_relative_loss,
+    sign_relative_loss,
+    steps_to,
+    zipf_gd,
+    zipf_gd_limit,
+    zipf_gd_time,
+    zipf_sign,
+    zipf_sign_best,
+    zipf_sign_limit,
+    zipf_sign_time,
+)
 from imbalance.theory.flows import (
     gradient_flow_bounds,
     gradient_flow_loss,
@@ -15,6 +29,18 @@ from imbalance.theory.quadratic import (
 from imbalance.theory.zipf import frequent_ranks, zipf_probabilities
 
 __all__ = [
+    "Bigrams",
+    "bigrams_of",
+    "gd_relative_loss",
+    "sign_relative_loss",
+    "steps_to",
+    "zipf_gd",
+    "zipf_gd_limit",
+    "zipf_gd_time",
+    "zipf_sign",
+    "zipf_sign_best",
+    "zipf_sign_limit",
+    "zipf_sign_time",
     "frequent_ranks",
     "gradient_flow_bounds",
     "gradient_flow_loss",
