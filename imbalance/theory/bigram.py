@@ -1,7 +1,7 @@
 """Scaling laws of the linear bigram model under Zipf's law (section H.1; Kunstner and Bach 2025).
 
-Tokens and next tokens as one-hot rows X and Y, ``L(W) = ‖X W - Y‖² / 2n`` from ``W = 0``. Entries do
-not interact: entry (i, j) has the curvature π_i and starts at the distance ``π_{j|i}`` from its
+Tokens and next tokens as one-hot rows X and Y, ``L(W) = ‖X W - Y‖² / 2n`` from ``W = 0``. Entries
+do not interact: entry (i, j) has the curvature π_i and starts at the distance ``π_{j|i}`` from its
 optimum. Under Zipf's law, ``π_k ∝ k^-α`` over d tokens, and within each context, sorted, the same.
 All functions give the relative loss ``r = (L_t - L*) / (L_0 - L*)``.
 """
@@ -73,7 +73,7 @@ def zipf_gd_limit(exponent: float, time: ArrayLike) -> np.ndarray:
         a, b = 1 - 1 / exponent, 1 + 2 * time
         beta = np.exp(gammaln(a) + gammaln(b) - gammaln(a + b))
         return beta / (exponent * zeta(exponent))
-    node, weight = np.polynomial.legendre.leggauss(400)
+    node, weight = np.polynomial.legendre.leggauss(100)
     v = (node + 1) / 2
     return np.exp(-time[..., None] * v ** (-exponent / (1 - exponent))) @ weight / 2
 
@@ -81,9 +81,9 @@ def zipf_gd_limit(exponent: float, time: ArrayLike) -> np.ndarray:
 def zipf_sign(dimension: int, exponent: float, steps: int, phi: ArrayLike) -> np.ndarray:
     """Sign descent after T steps of size ``η = π_1 φ^-α / T``, simplified.
 
-    An entry past its optimum is taken to be at η/2. The ``⌊φ⌋`` most frequent conditionals have not reached their optimum yet. Exact dynamics have
-    an entry at its small start after an even number of steps and near η after an odd one
-    (`sign_relative_loss`); η/2 stands for both.
+    The ``⌊φ⌋`` most frequent conditionals have not reached their optimum yet; all others are taken
+    to be at η/2 from theirs. Exact dynamics have an entry at its small start after an even number
+    of steps and near η after an odd one (`sign_relative_loss`).
 
     Args:
       dimension: d.
