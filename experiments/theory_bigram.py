@@ -33,7 +33,6 @@ SIZES = {  # tokens of the engine's runs and their steps, and the vocabularies o
 WORDS = {"smoke": (100, 300), "laptop": (300, 1000, 3000, 10000), "paper": (300, 1000, 3000, 10000)}
 TARGETS = (0.5, 0.25)
 SIGN_STEP = 0.003
-GD_TABLE = {1000: (7, 48, 187, 350), 10**4: (21, 256, 1361, 2818), 10**5: (67, 1405, 10168, 23253)}
 GD_LOSS = {10**3: (0.7214, 0.4449, 0.1631, 0.0065), 10**4: (0.7867, 0.5736, 0.3425, 0.1249)}
 SIGN_LOSS = {10**4: ((10, 32, 100, 316), (0.795, 0.453, 0.1235, 0.0152))}
 
@@ -118,7 +117,7 @@ def text_bigrams(dimension):
     """Pairs of the docstrings' words; all but the d - 1 most frequent are one token."""
     words = basic_english(standard_library_docstrings())
     ids = {word: i for i, (word, _) in enumerate(Counter(words).most_common(dimension - 1))}
-    return theory.bigrams_of([ids.get(word, dimension - 1) for word in words])
+    return theory.bigrams_of(np.array([ids.get(word, dimension - 1) for word in words]))
 
 
 @lru_cache
@@ -142,7 +141,7 @@ def growth(sizes, counts):
 
 
 def draw(dataset):
-    """Rescaled curves of both, and steps to a loss against the vocabulary, in theory and on text."""
+    """Rescaled curves of both, and steps to a loss against the vocabulary, by law and on text."""
     _, _, dimensions = SIZES[dataset.attrs["scale"]]
     figure, axes = plots.panels(2, 3, width=2.9, height=2.5)
     shades = plots.bucket_colours(len(dimensions) + 1)[:-1]
@@ -161,6 +160,7 @@ def draw(dataset):
         axis.set(title=f"GD, α = {alpha:g}", xlabel=names[alpha], ylim=(0, 1))
         if alpha == 1.5:
             axis.set_xscale("log")
+            axis.minorticks_off()
     steps, loss, _ = engine(dataset, "gd")
     time = theory.zipf_gd_time(dataset.sizes["class"], 1.0, steps[1:])
     said = f"engine, d = {dataset.sizes['class']}"
@@ -189,8 +189,8 @@ def draw(dataset):
                 axis.plot(sizes, column, marker="o", ms=3, label=said, **style)
         axis.set(xscale="log", yscale="log", xlabel="tokens d", title=f"Steps to a loss ε, {words}")
         axis.minorticks_off()
-    middle.legend()
     middle.set_ylabel("steps")
+    figure.legend(*middle.get_legend_handles_labels(), loc="outside lower right", ncols=4)
     figure.suptitle(
         "Linear bigram models: exact losses (lines) and limits for many tokens (dotted)"
     )

@@ -11,13 +11,12 @@ Run:    python experiments/theory_flows.py
 Draws:  figures/theory_flows.png
 """
 
-import jax
 import numpy as np
 
 from imbalance import plots, theory
 from imbalance.claims import between, close, undecided
 from imbalance.experiment import Experiment, main
-from imbalance.probes import Probe
+from imbalance.probes import loss_by_class
 from imbalance.problems import simple_imbalanced
 from imbalance.sweep import Sweep, log_stops
 
@@ -34,21 +33,11 @@ TABLE = [  # section F.6: c, π, t, u, ℓ
 ]
 
 
-def class_loss(task):
-    """``class_loss [class]``: of data with one example a class."""
-
-    def measure(params, batch):
-        examples = jax.vmap(lambda rows: task.per_example(params, rows, None))(batch)
-        return {"class_loss": examples.loss.reshape(-1)}
-
-    return Probe("class_loss", measure, {"class_loss": ("class",)})
-
-
 def sweeps(scale):
     """Gradient and sign descent with small steps, on classes of weight 1/k."""
     num_classes, steps = SIZES[scale]
     problem = simple_imbalanced(theory.zipf_probabilities(num_classes))
-    probe = class_loss(problem.task)
+    probe = loss_by_class(problem.task, num_classes)
     rates = {name: (rate,) for name, rate in RATES.items()}
     return {"": Sweep(problem, rates, steps, stops=log_stops(steps, 6), probes=(probe,))}
 

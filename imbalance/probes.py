@@ -61,6 +61,25 @@ def loss_by_bucket(task: Task, buckets: FrequencyBuckets) -> Probe:
 
 
 @lru_cache
+def loss_by_class(task: Task, num_classes: int) -> Probe:
+    """``class_loss [class]``: mean over the examples of each class, NaN where there is none."""
+
+    def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
+        def sums(microbatch: Batch, _):
+            examples = task.per_example(params, microbatch, None)
+            weighted = examples.weight * examples.loss
+            return tuple(
+                bucket_sums(values, examples.label, num_classes)
+                for values in (weighted, examples.weight)
+            )
+
+        loss, weight = accumulate(sums, batch)
+        return {"class_loss": loss / weight}
+
+    return Probe("loss_by_class", measure, {"class_loss": ("class",)})
+
+
+@lru_cache
 def validation_loss_by_bucket(task: Task, buckets: FrequencyBuckets) -> Probe:
     """As `loss_by_bucket` on the validation set: ``validation_loss`` and its buckets' losses.
 

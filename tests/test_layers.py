@@ -70,6 +70,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "theory.zipf": (set(), set()),
     "theory.quadratic": (set(), set()),
     "theory.flows": (set(), {"scipy"}),
+    "theory.associative": (set(), set()),
     "theory.bigram": (set(), {"scipy"}),
     "tasks": ({"cross_entropy"}, {"jax", "optax", "flax"}),
     "engine": ({"tasks"}, {"jax", "optax"}),
