@@ -71,6 +71,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "theory.quadratic": (set(), set()),
     "theory.flows": (set(), {"scipy"}),
     "theory.associative": (set(), set()),
+    "theory.unigram": ({"theory.zipf"}, set()),
     "theory.bigram": (set(), {"scipy"}),
     "tasks": ({"cross_entropy"}, {"jax", "optax", "flax"}),
     "engine": ({"tasks"}, {"jax", "optax"}),

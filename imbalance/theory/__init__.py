@@ -35,15 +35,26 @@ from imbalance.theory.quadratic import (
     quadratic_sign,
     quadratic_stability_limit,
 )
+from imbalance.theory.unigram import (
+    Bound,
+    euclidean_bound,
+    excess_after,
+    excess_at_start,
+    maximum_bound,
+)
 from imbalance.theory.zipf import frequent_ranks, zipf_probabilities
 
 __all__ = [
     "Bigrams",
+    "Bound",
     "Embeddings",
     "bigrams_of",
     "coupled_embeddings",
     "decoupled_embeddings",
     "descent_direction",
+    "euclidean_bound",
+    "excess_after",
+    "excess_at_start",
     "fact_probabilities",
     "frequent_ranks",
     "gd_relative_loss",
@@ -51,6 +62,7 @@ __all__ = [
     "gradient_flow_loss",
     "gradient_flow_margin",
     "loss_of_margin",
+    "maximum_bound",
     "one_step",
     "quadratic_gd",
     "quadratic_sign",
