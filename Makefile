@@ -2,7 +2,7 @@
 #
 #   make test PYTHON=python3.12      choose the interpreter (on a new environment)
 #   make test USE_UV=1               set up with uv instead of venv and pip
-#   make test PYTEST_ARGS="-n 2 -k buckets"
+#   make test PYTEST_ARGS="-n 0 -k buckets"
 #   make reproduce SCALE=paper       smoke, laptop or paper
 #
 # Kept to what GNU make 3.81 knows, which macOS still ships.
@@ -36,12 +36,12 @@ help:
 reproduce: $(VENV)/.installed
 	$(VENV)/bin/python -m imbalance.reproduce --scale $(SCALE) $(REPRODUCE_ARGS)
 
-# One process by default: JAX compiles and computes on every core by itself.
+# Two processes: most of the time is compiling, which is the work of one core.
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -m "" $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n 2 -m "" $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev constraints-guard
 	$(VENV)/bin/ruff check .

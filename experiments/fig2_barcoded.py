@@ -34,7 +34,7 @@ SIZES = {  # bits, channels, steps, microbatches
 GRIDS = {  # exponents of the first and last rate of GD and of Adam
     "smoke": {kind: ((-1, -1), (-2, -2)) for kind in ("plain", "barcoded", "imbalanced")},
     "laptop": {
-        "plain": ((-1.5, -1), (-2.5, -2)),
+        "plain": ((-2, -1.5), (-2.5, -2)),
         "barcoded": ((-1, -0.5), (-2.5, -2)),
         "imbalanced": ((-1.5, -1), (-2.5, -2)),
     },
@@ -120,10 +120,12 @@ def _examples(axes, scale):
     """Two plain digits, and three with barcodes."""
     found = images.combined(digits(scale).split, SIZES[scale][0]).train
     first = int(np.argmax(found.label >= 10))
-    rows = [first // 3, first - 1, *np.linspace(first, len(found.label) - 1, 5).astype(int)[2:]]
+    rare = len(found.label) - first
+    rows = [first // 3, first // 2, *(first + int(part * rare) for part in (0.33, 0.68, 0.95))]
     for axis, row in zip(axes, rows, strict=True):
         axis.imshow(found.image[row], cmap="gray_r", interpolation="nearest")
         axis.set(xticks=[], yticks=[], title=f"class {found.label[row]}")
+        axis.spines[:].set_visible(False)
     axes[0].set_ylabel(digits(scale).name)
 
 

@@ -20,20 +20,20 @@ from imbalance.sweep import Sweep, half_decades, linear_stops
 KINDS = ("gd", "adam", "normalized_gd", "sign")
 SIZES = {  # bits, channels, steps, microbatches
     "smoke": (1, (2, 4), 4, 1),
-    "laptop": (4, (16, 32), 60, 8),
+    "laptop": (5, (8, 16), 30, 8),
     "paper": (10, (32, 100), 400, 400),
 }
 GRIDS = {  # exponents of the first and last rate
     "smoke": {"gd": (-1, -1), "adam+m": (-2, -2), "gd+m": (-1, -1)},
     "laptop": {
-        "gd": (-1, -0.5),
-        "adam": (-3, -2.5),
-        "normalized_gd": (-1, -0.5),
-        "sign": (-3.5, -3),
-        "gd+m": (-2, -1.5),
-        "adam+m": (-2.5, -2.5),
-        "normalized_gd+m": (-2, -1.5),
-        "sign+m": (-4.5, -4),
+        "gd": (-0.5, 0),
+        "adam": (-2.5, -2),
+        "normalized_gd": (-0.5, 0),
+        "sign": (-3, -2.5),
+        "gd+m": (-1.5, -1),
+        "adam+m": (-2.5, -2),
+        "normalized_gd+m": (-1.5, -1),
+        "sign+m": (-4, -3.5),
     },
     "paper": {
         "gd": (-2, 0),

@@ -16,9 +16,9 @@ GRIDS = {  # the half powers of ten that the reference tried
     "normalized_gd": 10.0 ** np.arange(-3, 4.25, 0.5),
     "sign": 10.0 ** np.arange(-4, 1.25, 0.5),
 }
-# The reference has .027 where we have .0431: normalised GD at d = 10^4 with a falling rate. The best
-# rate stands at the edge of stability there; .0271 is what falling to zero a step earlier gives,
-# which in turn misses the reference at d = 10^3 (.0020 for .0028).
+# The reference has .027 where we have .0431: normalised GD at d = 10^4 with a falling rate. The
+# best rate stands at the edge of stability there; .0271 is what falling to zero a step earlier
+# gives, which in turn misses the reference at d = 10^3 (.0020 for .0028).
 NOT_REPRODUCED = (10**4, "normalized_gd", True)
 TABLE = {  # d: T = 100 with constant and falling rate, by rule; None: printed as below 1e-6
     10**2: {
