@@ -27,9 +27,9 @@ GRIDS = {  # exponents of the first and last rate, without and with momentum
         "gd+m": (0, 0), "adam+m": (-2, -2), "normalized_gd+m": (-1, -1), "sign+m": (-2, -2),
     },
     "laptop": {
-        "gd": (-0.5, 0.5), "adam": (-2, -1), "normalized_gd": (-1, 0), "sign": (-2.5, -1.5),
-        "gd+m": (-1, 0), "adam+m": (-2, -1), "normalized_gd+m": (-1, 0),
-        "sign+m": (-3.5, -2.5),
+        "gd": (0, 1), "adam": (-2.5, -1.5), "normalized_gd": (-0.5, 0.5), "sign": (-3, -2),
+        "gd+m": (-1, 0), "adam+m": (-2.5, -1.5), "normalized_gd+m": (-1.5, -0.5),
+        "sign+m": (-4, -3),
     },
     "paper": {
         "gd": (-2, 1), "adam": (-4.5, -1.5), "normalized_gd": (-2, 1), "sign": (-5, -2),
@@ -38,7 +38,7 @@ GRIDS = {  # exponents of the first and last rate, without and with momentum
 }  # fmt: skip
 SIZES = {  # tokens, features, positions of a row, columns, steps, microbatches
     "smoke": (600, 16, 35, 8, 10, 1),
-    "laptop": (8_192, 128, 35, 64, 100, 8),
+    "laptop": (8_192, 128, 35, 64, 100, 1),
     "paper": (71_680 + 1_024, 1_200, 35, 1_024, 1_000, 8),
 }
 
