@@ -7,11 +7,9 @@ cross-entropies with weights p_k: a few facts are frequent, the others rare. Aft
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-
-Rule = Literal["gd", "sign", "muon"]
 
 
 class Embeddings(NamedTuple):
@@ -58,7 +56,7 @@ def coupled_embeddings(num_facts: int) -> Embeddings:
 
 
 def descent_direction(
-    embeddings: Embeddings, probability: np.ndarray, weight: np.ndarray, rule: Rule
+    embeddings: Embeddings, probability: np.ndarray, weight: np.ndarray, rule: str
 ) -> np.ndarray:
     """What one step adds to W, but for the step size: float64 ``[feature, feature]``.
 
@@ -83,7 +81,7 @@ def descent_direction(
 
 
 def one_step(
-    embeddings: Embeddings, probability: np.ndarray, rule: Rule, epsilon: float = 0.1
+    embeddings: Embeddings, probability: np.ndarray, rule: str, epsilon: float = 0.1
 ) -> np.ndarray:
     """Probability of every fact's own value after one step from ``W = 0``, float64 ``[fact]``.
 
