@@ -142,7 +142,8 @@ def _lowest(axis, one, scale):
     law = SyntheticTokens(zipf.power_law_counts(tokens, classes, 1.0), PREDICTABLE)
     loss = law.losses(corpus.train[:-1], corpus.train[1:])
     bucket = one["bucket_of_class"].values[corpus.train[1:]]
-    lowest = [loss[bucket == b].mean() for b in range(one.sizes["bucket"])]
+    buckets = np.arange(one.sizes["bucket"])
+    lowest = [loss[bucket == b].mean() if np.any(bucket == b) else np.nan for b in buckets]
     last = float(one["step"][-1])
     for value, colour in zip(lowest, plots.bucket_colours(len(lowest)), strict=True):
         axis.plot([0.94 * last, last], [value, value], color=colour, lw=2.5)

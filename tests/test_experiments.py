@@ -18,12 +18,20 @@ from imbalance.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
+# Many or large programs to compile.
 SLOW = (
+    "fig1_language",
     "fig2_barcoded",
     "fig5_last_layer",
+    "fig8_transformer_head",
     "linear_balanced",
+    "linear_block_spectra",
+    "linear_class_statistics",
     "linear_optimizers",
-)  # many programs to compile
+    "theory_bigram",
+    "theory_memory",
+    "vision_optimizers",
+)
 
 
 class Listener:
