@@ -1,5 +1,6 @@
 """Strict JAX for all tests, and one tiny sweep for those that only need results."""
 
+import hypothesis
 import jax
 import pytest
 
@@ -8,6 +9,9 @@ from imbalance.running import run_to_dataset
 from imbalance.sweep import Sweep
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Speed is measured in benchmarks: a test that is slow on a busy machine is not wrong.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def make_problem():
