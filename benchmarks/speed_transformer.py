@@ -83,6 +83,7 @@ class Settings:
     sizes: tuple[tuple[int, int, int, int, int], ...] = (
         (4_000, 128, 4, 16, 128),
         (10_000, 200, 4, 16, 128),
+        (10_000, 200, 4, 40, 128),
     )
     """Classes, width, heads, rows and positions of each one-layer model."""
     rates: int = 3

@@ -3,7 +3,7 @@
 A claim that fails is printed as failed, with its value. One that this scale cannot decide says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,6 +82,35 @@ def close(
 def undecided(id: str, statement: str, expected: str, measured: str, *, fixed: Fixed) -> Claim:
     """A number without a threshold, or a claim that this scale cannot decide."""
     return Claim(id, statement, expected, measured, None, fixed)
+
+
+def sign_explains_adam(id: str, loss: Mapping[str, float], words: str) -> list[Claim]:
+    """T17: sign descent does as Adam, and normalising the gradient alone does not.
+
+    Args:
+      id: of the rows.
+      loss: final losses of ``gd``, ``adam``, ``normalized_gd`` and ``sign``.
+      words: with which statements begin.
+    """
+    gd, adam, normalized, sign = (loss[k] for k in ("gd", "adam", "normalized_gd", "sign"))
+    rows = (
+        (
+            f"sign descent does as Adam: |sign - Adam| less a fifth of GD - Adam = "
+            f"{gd - adam:.3g} nats",
+            abs(sign - adam) - 0.2 * (gd - adam),
+            {"high": 0.0},
+        ),
+        (
+            "normalized GD is nearer to GD than to Adam: its distance from Adam less that from GD, "
+            "nats",
+            abs(normalized - adam) - abs(normalized - gd),
+            {"low": 0.0},
+        ),
+    )
+    return [
+        between(id, f"{words}: {said}", value, **limit, fixed="before any run")
+        for said, value, limit in rows
+    ]
 
 
 def inside_grid(chosen: xr.Dataset) -> Claim:

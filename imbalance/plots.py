@@ -167,6 +167,26 @@ def by_bucket(axes: Axes, one: xr.Dataset, *, seed: int | None = None, steps=Non
     axes.set(xlabel="step")
 
 
+def in_rows(
+    axes: np.ndarray, chosen: xr.Dataset, rows: Sequence[Sequence[str]], top: float
+) -> None:
+    """The layout of Figure 5: a row for each group of optimizers, all with losses up to ``top``.
+
+    The first column compares the group, the others have one optimizer each, by bucket.
+    """
+    for row, optimizers in zip(axes, rows, strict=True):
+        overall(row[0], chosen, optimizers)
+        row[0].legend(fontsize=5)
+        row[0].set_ylabel("loss (nats)")
+        for axis, optimizer in zip(row[1:], optimizers, strict=False):
+            by_bucket(axis, chosen.sel(optimizer=optimizer))
+            axis.set_title(label(optimizer))
+        for axis in row[: 1 + len(optimizers)]:
+            axis.set_ylim(0, top)
+        for axis in row[1 + len(optimizers) :]:
+            axis.set_axis_off()
+
+
 def fan(
     selections: Sequence[xr.Dataset], optimizers: Sequence[str], *, top: float, title: str
 ) -> Figure:

@@ -65,6 +65,17 @@ class Problem:
             return FrequencyBuckets.from_counts(self.counts, self.num_buckets)
         return FrequencyBuckets.from_masses(self.counts, self.num_buckets)
 
+    @cached_property
+    def validation_buckets(self) -> FrequencyBuckets:
+        """Classes by frequency in the validation set, in as many buckets of equal mass (A.2).
+
+        Raises:
+          ValueError: as `validation`, of seed 0.
+        """
+        held = self.validation(0)
+        counts = class_counts(np.asarray(held.label)[held.weight > 0], len(self.counts))
+        return FrequencyBuckets.from_counts(counts, self.buckets.num_buckets)
+
     def batch(self, seed: int) -> Batch:
         """All rows for ``seed``, checked.
 

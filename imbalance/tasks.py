@@ -94,6 +94,10 @@ def classification(build: "Callable[[nnx.Rngs], nnx.Module]") -> Task:
     return Task(init, per_example, head if hasattr(model, "head") else None)
 
 
+KEPT_LOGITS = 2**26
+"""Up to so many logits of a step or microbatch are kept for the backward pass: 256 MiB."""
+
+
 def next_token(
     build: "Callable[[nnx.Rngs], nnx.Module]",
     *,
@@ -129,7 +133,8 @@ def next_token(
             key = jax.random.key(0)
         features, weight, bias = head(params, batch, key)
         label = batch.label.reshape(-1)
-        loss = chunked_cross_entropy(features, weight, label, bias, chunk=chunk)
+        keep = len(label) * len(weight) <= KEPT_LOGITS
+        loss = chunked_cross_entropy(features, weight, label, bias, chunk=chunk, keep=keep)
         return Examples(loss, label, batch.weight.reshape(-1))
 
     return Task(init, per_example, head)

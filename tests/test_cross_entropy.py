@@ -69,12 +69,18 @@ def assert_close(found, expected, tolerance=SINGLE):
 
 
 @pytest.mark.parametrize(
-    ("num_examples", "chunk", "smoothing"),
-    [(24, 8, 0.0), (23, 8, 0.1), (5, None, 0.1), (0, 8, 0.0)],
+    ("num_examples", "chunk", "smoothing", "keep"),
+    [
+        (24, 8, 0.0, False),
+        (23, 8, 0.1, False),
+        (23, 8, 0.1, True),
+        (5, None, 0.1, True),
+        (0, 8, 0.0, False),
+    ],
 )
-def test_losses_and_gradients_are_those_of_float64(num_examples, chunk, smoothing):
+def test_losses_and_gradients_are_those_of_float64(num_examples, chunk, smoothing, keep):
     drawn = draw(num_examples)
-    loss, grads = chunked(drawn, chunk=chunk, smoothing=smoothing)
+    loss, grads = chunked(drawn, chunk=chunk, smoothing=smoothing, keep=keep)
     assert loss.shape == (num_examples,) and loss.dtype == jnp.float32
     assert_close((loss, grads), oracle(drawn, smoothing)[:2])
 
@@ -143,9 +149,10 @@ def test_ignored_and_impossible_labels_count_for_nothing_whatever_the_hidden_sta
     assert_close((loss[~wrong], of_hidden[~wrong], grads), (expected, of_kept, others))
 
 
-def test_nothing_comes_of_masked_examples_alone_even_with_diverged_weights():
+@pytest.mark.parametrize("keep", [False, True])
+def test_nothing_comes_of_masked_examples_alone_even_with_diverged_weights(keep):
     drawn = draw(5)._replace(label=np.full(5, -1, np.int32), weight=np.full((17, 6), np.nan))
-    loss, (hidden, _, _) = chunked(drawn)
+    loss, (hidden, _, _) = chunked(drawn, keep=keep)
     np.testing.assert_array_equal(loss, 0)
     np.testing.assert_array_equal(hidden, 0)
 
@@ -217,11 +224,12 @@ def test_it_maps_over_runs_inside_a_scan():
         assert_close((last[i], values[i]), expected(weight), 3 * SINGLE)
 
 
-def test_hessian_products_are_those_of_the_plain_loss():
+@pytest.mark.parametrize("keep", [False, True])
+def test_hessian_products_are_those_of_the_plain_loss(keep):
     drawn = draw(20)
 
     def ours(weight):
-        return chunked_cross_entropy(drawn.hidden, weight, drawn.label, chunk=8).sum()
+        return chunked_cross_entropy(drawn.hidden, weight, drawn.label, chunk=8, keep=keep).sum()
 
     def plain(weight):
         logits = drawn.hidden @ weight.T

@@ -58,8 +58,10 @@ class CausalAttention(nnx.Module):
         """Of ``inputs [row, position, feature]``; ``key`` of the dropout's noise, None for none."""
         rows, length, width = inputs.shape
         joint = linear(inputs, self.in_weight[...], self.in_bias[...])
-        joint = joint.reshape(rows, length, 3, self.num_heads, width // self.num_heads)
-        query, keys, value = (joint[:, :, i] for i in range(3))
+        query, keys, value = (
+            part.reshape(rows, length, self.num_heads, width // self.num_heads)
+            for part in jnp.split(joint, 3, axis=-1)
+        )
         if key is None or self.dropout == 0:
             mixed = jax.nn.dot_product_attention(
                 query,
