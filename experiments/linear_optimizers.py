@@ -50,14 +50,7 @@ def draw(dataset):
     chosen = at_best(dataset, int(dataset["step"][-1]))
     top = 1.4 * float(chosen["loss"].isel(step=0).max())
     figure, axes = plots.panels(4, 5)
-    for row, optimizers in zip(axes, (*ROWS, MODERN), strict=True):
-        plots.overall(row[0], chosen, optimizers)
-        row[0].set(ylim=(0, top), ylabel="loss (nats)")
-        for axis, optimizer in zip(row[1:], optimizers, strict=False):
-            plots.by_bucket(axis, chosen.sel(optimizer=optimizer))
-            axis.set(title=plots.label(optimizer), ylim=(0, top))
-        for axis in row[1 + len(optimizers) :]:
-            axis.set_axis_off()
+    plots.in_rows(axes, chosen, (*ROWS, MODERN), top)
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
     plots.headline(figure, chosen, "More optimizers on random heavy-tailed labels")
     return figure

@@ -13,7 +13,7 @@ import numpy as np
 
 from imbalance import plots, vision
 from imbalance.analysis.labelled import at_best
-from imbalance.claims import between, inside_grid, undecided
+from imbalance.claims import between, inside_grid, sign_explains_adam, undecided
 from imbalance.data.folders import real_data
 from imbalance.experiment import Experiment, main
 from imbalance.sweep import Sweep, half_decades, linear_stops
@@ -81,17 +81,11 @@ def draw(dataset):
     """Overall losses, and each optimizer by bucket: a row without momentum and one with it."""
     chosen = best(dataset)
     figure, axes = plots.panels(2, 2 + len(KINDS), width=2.1)
-    top = 1.6 * np.log(dataset.sizes["class"])
-    for row, suffix in zip(axes, ("", "+m"), strict=True):
-        names = [kind + suffix for kind in KINDS if kind + suffix in chosen["optimizer"]]
-        plots.overall(row[0], chosen, names)
-        row[0].legend(fontsize=5, loc="lower left")
-        row[0].set_ylabel("loss (nats)")
-        for axis, name in zip(row[1:], names, strict=False):
-            plots.by_bucket(axis, chosen.sel(optimizer=name))
-            axis.set_title(plots.label(name))
-        for axis in row:
-            axis.set_ylim(0, top)
+    rows = [
+        [kind + suffix for kind in KINDS if kind + suffix in chosen["optimizer"]]
+        for suffix in ("", "+m")
+    ]
+    plots.in_rows(axes[:, :-1], chosen, rows, top=1.6 * np.log(dataset.sizes["class"]))
     weighted = axes[1, -1]
     for weighting, colour in zip(WEIGHTINGS, ("#000000", "#DDAA33", "#004488"), strict=True):
         one = best(dataset, weighting).sel(optimizer="gd+m").isel(seed=0)
@@ -115,13 +109,8 @@ def claims(dataset):
         names = [kind + suffix for kind in KINDS]
         if not set(names) <= set(losses[0.0]["optimizer"].values):
             continue
-        gd, adam, normalized, sign = (float(losses[0.0].sel(optimizer=name)) for name in names)
-        said = f"{words}: |sign - Adam| less a fifth of GD - Adam = {gd - adam:.3g} nats"
-        distance = abs(sign - adam) - 0.2 * (gd - adam)
-        rows.append(between("C6", said, distance, high=0.0, fixed="before any run"))
-        said = f"{words}: normalized GD's distance from Adam less that from GD, nats"
-        distance = abs(normalized - adam) - abs(normalized - gd)
-        rows.append(between("C6", said, distance, low=0.0, fixed="before any run"))
+        loss = {kind: float(losses[0.0].sel(optimizer=kind + suffix)) for kind in KINDS}
+        rows += sign_explains_adam("C6", loss, words)
     plain, root, inverse = (
         float(losses[weighting].sel(optimizer="gd+m")) for weighting in WEIGHTINGS
     )

@@ -53,21 +53,23 @@ class Corpus:
     validation: np.ndarray | None = None
 
 
-def docstrings(max_tokens: int | None = None) -> Corpus:
-    """Docstrings of the running Python's standard library, in basic English words.
+def docstrings(max_tokens: int | None = None, tokenizer: Tokenizer | None = None) -> Corpus:
+    """Docstrings of the running Python's standard library.
 
     The last tenth of the text is for validation.
 
     Args:
       max_tokens: of the training stream, from the beginning; the vocabulary is then that of these
         tokens, so that its tail stays as long as in any text of that length. None takes all.
+      tokenizer: what cuts it into tokens; None is basic English words.
     """
-    splits, words = split_text(standard_library_docstrings()), Words()
-    encoder = words.fit(pieces(splits.train))
+    splits = split_text(standard_library_docstrings())
+    tokenizer = Words() if tokenizer is None else tokenizer
+    encoder = tokenizer.fit(pieces(splits.train))
     train, validation = (
         np.concatenate(list(encoder.encode(pieces(text)))) for text in splits[:2] if text
     )
-    return _taken("docstrings", words, train, validation, len(encoder.strings), max_tokens)
+    return _taken("docstrings", tokenizer, train, validation, len(encoder.strings), max_tokens)
 
 
 def text_folder(

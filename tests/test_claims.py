@@ -8,6 +8,7 @@ from imbalance.claims import (
     between,
     close,
     inside_grid,
+    sign_explains_adam,
     spearman,
     to_markdown,
     to_text,
@@ -114,6 +115,15 @@ ROWS = [
     between("T2", "does not", 1.0, low=2.0, fixed="after a pilot"),
     undecided("T3", "who knows", "≥ 2", "needs --scale paper", fixed="arithmetic"),
 ]
+
+
+def test_sign_descent_explains_adam_if_it_is_near_and_normalizing_is_far():
+    loss = {"gd": 5.0, "adam": 1.0, "sign": 1.7, "normalized_gd": 4.0}
+    near, far = sign_explains_adam("T17", loss, "here")
+    assert near.holds and far.holds and near.statement.startswith("here: sign descent")
+    assert (near.measured, far.measured) == ("-0.1", "2")  # .7 - .2 * 4, 3 - 1
+    near, far = sign_explains_adam("T17", loss | {"sign": 0.1, "normalized_gd": 2.9}, "here")
+    assert not near.holds and not far.holds
 
 
 def test_the_table_has_a_row_a_claim_and_does_not_hide_failures():

@@ -7,6 +7,7 @@ import pytest
 
 from imbalance import language
 from imbalance.data.folders import real_data
+from imbalance.data.tokenizing import BytePairs
 from imbalance.data.zipf import power_law_counts
 from imbalance.models.transformer import post_norm
 from imbalance.running import run_to_dataset
@@ -57,7 +58,11 @@ def test_a_pass_in_order_reports_every_bucket_and_validation_is_there(corpus):
     mean = (run["bucket_loss"] * run["bucket_mass"]).sum("bucket")
     np.testing.assert_allclose(mean, run["loss"], rtol=1e-5)
     assert run["loss"].values[1] < run["loss"].values[0]
-    assert problem.validation(0).label.shape == (4, 4)
+    held = problem.validation(0).label
+    assert held.shape == (4, 4)
+    counts = np.bincount(held.ravel(), minlength=11)
+    np.testing.assert_array_equal(problem.validation_buckets.counts, counts)
+    assert problem.validation_buckets.num_buckets == 3
 
 
 def test_the_last_layer_learns_from_features_made_by_the_seed(corpus):
@@ -81,6 +86,13 @@ def test_a_part_of_the_docstrings_has_the_vocabulary_of_that_part():
     assert np.mean(counts[:-1] == 1) > 0.3  # a tail
     assert (corpus.validation == corpus.num_classes - 1).mean() > 0.05  # words not seen in it
     assert corpus.settings == language.docstrings(2_000).settings
+
+
+@pytest.mark.slow
+def test_docstrings_in_byte_pairs_have_no_unknown_token():
+    corpus = language.docstrings(2_000, BytePairs(300))
+    assert len(corpus.train) == 2_000 and corpus.settings["vocabulary_size"] == 300
+    assert corpus.num_classes <= 301 and np.bincount(corpus.train).max() > 50
 
 
 def test_a_folder_of_text_is_read(tmp_path):

@@ -106,6 +106,19 @@ def test_the_fan_has_a_row_for_each_selection_of_rates(tiny_dataset, chosen):
     assert [len(axes.lines) for axes in (overall, *others)] == [2, 3, 3]
 
 
+def test_rows_compare_a_group_and_show_each_by_bucket(chosen):
+    figure, axes = plots.panels(2, 3)
+    plots.in_rows(axes, chosen, [("gd", "adam"), ("adam",)], top=4.0)
+    figure.draw_without_rendering()
+    assert [len(axis.lines) for axis in axes.flat] == [2, 3, 3, 1, 3, 0]
+    assert [axis.get_title() for axis in axes.flat] == [
+        "Overall loss", "GD", "Adam", "Overall loss", "Adam", ""
+    ]  # fmt: skip
+    drawn = axes.flat[:-1]
+    assert all(axis.get_ylim() == (0, 4) and axis.axison for axis in drawn)
+    assert not axes[1, 2].axison  # nothing is drawn in it
+
+
 @pytest.mark.parametrize(
     ("rate", "text"),
     [
