@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -360,3 +361,20 @@ def test_class_frequencies(capsys):
     assert [
         int(row.split()[2]) for row in r.table.splitlines()[1:]
     ] == buckets.num_examples.tolist()
+
+
+ON_DATA = re.findall(r"```python\n(.*?)```", PAGE.with_name("data.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", ON_DATA, ids=["text", "tokens", "images"])
+def test_blocks_of_the_page_on_data_run_and_print_finite_numbers(
+    code, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    namespace = {"__name__": "recipe"}
+    exec(compile(code, "data.md", "exec"), namespace)
+    assert re.search(r"\d", capsys.readouterr().out)
+    if "runs" in namespace:
+        loss = namespace["runs"]["loss"].isel(optimizer=0, learning_rate=0, seed=0).values
+        assert loss[-1] < loss[0]
