@@ -34,9 +34,9 @@ SIZES = {  # bits, channels, steps, microbatches
 GRIDS = {  # exponents of the first and last rate of GD and of Adam
     "smoke": {kind: ((-1, -1), (-2, -2)) for kind in ("plain", "barcoded", "imbalanced")},
     "laptop": {
-        "plain": ((-2, -1.5), (-2.5, -2)),
-        "barcoded": ((-1, -0.5), (-2.5, -2)),
-        "imbalanced": ((-1.5, -1), (-2.5, -2)),
+        "plain": ((-1.5, -0.5), (-2.5, -1.5)),
+        "barcoded": ((-0.5, 0.5), (-2.5, -1.5)),
+        "imbalanced": ((-1.5, -0.5), (-2.5, -1.5)),
     },
     "paper": {
         "plain": ((-3, 0), (-4.5, -1.5)),

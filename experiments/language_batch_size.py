@@ -25,12 +25,12 @@ from imbalance.sweep import Sweep, half_decades, linear_stops
 OPTIMIZERS = ("gd+m", "adam+m")
 SIZES = {  # training tokens, layers, features, positions, columns, steps, rows of batches
     "smoke": (600, 1, 16, 8, 8, 6, (8, 64)),
-    "laptop": (4_480, 1, 64, 35, 64, 200, (4, 16, 64, 128)),
+    "laptop": (4_480, 1, 64, 35, 64, 80, (4, 16, 64, 128)),
     "paper": (None, 2, 1_000, 35, 512, 3_200, (16, 64, 256, 1_024, 4_096)),
 }
 GRIDS = {  # exponents of the first and last rate of GD and of Adam
     "smoke": ((-1, -1), (-2.5, -2.5)),
-    "laptop": ((-2, -0.5), (-3.5, -2)),
+    "laptop": ((-1.5, 0), (-3, -1.5)),
     "paper": ((-3, 0), (-5, -2)),
 }
 
@@ -93,8 +93,8 @@ def draw(dataset):
     axes[0, 0].set_ylabel("loss (nats)")
     for name, (overall, rarest) in at_end(dataset).items():
         colour = plots.line_style(name)["color"]
-        axes[0, -1].plot(sizes, overall, "o-", color=colour, label=plots.label(name))
-        axes[0, -1].plot(sizes, rarest, "s:", color=colour, label="its rarest bucket")
+        axes[0, -1].plot(sizes, overall, "o-", ms=4, color=colour, label=plots.label(name))
+        axes[0, -1].plot(sizes, rarest, "s:", ms=4, color=colour, label="its rarest bucket")
     axes[0, -1].set(xscale="log", xlabel="rows of a batch", title="Loss in the end", ylim=(0, top))
     axes[0, -1].set_xticks(sizes, [str(rows) for rows in sizes])
     axes[0, -1].minorticks_off()

@@ -64,7 +64,7 @@ def chunked_cross_entropy(
     _check(hidden, weight, label, bias, class_axis, chunk, smoothing)
     num_classes, num_features = weight.shape[class_axis], hidden.shape[-1]
     if chunk is None:  # a power of two, or more
-        chunk = max(2 ** round(log2(max(CHUNK_LOGITS / num_classes, 1))), num_features)
+        chunk = max(1 << round(log2(max(CHUNK_LOGITS / num_classes, 1))), num_features)
 
     dtype = jnp.result_type(hidden, weight)
     hidden, weight = hidden.astype(dtype), weight.astype(dtype)

@@ -142,6 +142,9 @@ def next_token_problem(
 ) -> Problem:
     """A transformer that learns the next token of a corpus.
 
+    Held-out positions whose token the training text does not have weigh nothing: no model could
+    learn these.
+
     Args:
       corpus: the tokens; ``architecture.num_classes`` must be its number of classes.
       architecture: of the model.
@@ -164,7 +167,11 @@ def next_token_problem(
         )
     task = _transformer_task(architecture, chunk, noisy_evaluation)
     rows = _rows(corpus.train, length, columns)
-    held = None if corpus.validation is None else _rows(corpus.validation, length, None)
+    held = None
+    if corpus.validation is not None:
+        held = _rows(corpus.validation, length, None)
+        learnt = class_counts(rows.label[rows.weight > 0], corpus.num_classes) > 0
+        held = held._replace(weight=np.where(learnt[held.label], held.weight, 0))
     return _problem(
         "next_token",
         corpus,
