@@ -27,8 +27,8 @@ GRIDS = {  # exponents of the first and last rate, without and with momentum
         "gd+m": (0, 0), "adam+m": (-2, -2), "normalized_gd+m": (-1, -1), "sign+m": (-2, -2),
     },
     "laptop": {
-        "gd": (-0.5, 0.5), "adam": (-2, -1), "normalized_gd": (-1, 0), "sign": (-2.5, -1.5),
-        "gd+m": (-1, 0), "adam+m": (-2, -1), "normalized_gd+m": (-1, 0), "sign+m": (-3.5, -2.5),
+        "gd": (-0.5, 0.5), "adam": (-2.5, -1.5), "normalized_gd": (-0.5, 0.5), "sign": (-2.5, -1.5),
+        "gd+m": (-1, 0), "adam+m": (-1.5, -0.5), "normalized_gd+m": (-1, 0), "sign+m": (-3, -2),
     },
     "paper": {
         "gd": (-2, 1), "adam": (-4.5, -1.5), "normalized_gd": (-2, 1), "sign": (-5, -2),
