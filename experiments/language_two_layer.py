@@ -35,6 +35,7 @@ GRIDS = {  # exponents: Adam without weights, then GD with each of them
     "laptop": ((-3, -2), (-1.5, -0.5), (-2, -1), (-2.5, -1.5)),
     "paper": ((-5, -2), (-3, -1), (-2, 0), (-2, 1)),
 }
+FIXED = "before any run"  # all thresholds below
 
 
 def sweeps(scale):
@@ -150,7 +151,6 @@ def claims(dataset):
     return [*rows, *(inside_grid(best(dataset, weighting)) for weighting in WEIGHTINGS)]
 
 
-FIXED = "before any run"
 EXPERIMENT = Experiment("language_two_layer", sweeps, draw, claims, over="weighting")
 
 if __name__ == "__main__":
