@@ -53,8 +53,8 @@ FEATURES = (SIDE // 4) ** 2 * CHANNELS[1]
 class Settings:
     """What is measured, and how often."""
 
-    sizes: tuple[tuple[int, int], ...] = ((1000, 1000), (12_800, 1290))
-    """Images and classes; the second is Figure 2 at laptop scale."""
+    sizes: tuple[tuple[int, int], ...] = ((1000, 1000),)
+    """Images and classes."""
     microbatches: tuple[int, ...] = (50, 100, 250, 500, 1000)
     """Images of a microbatch, of which each side takes its fastest."""
     rates: int = 3
