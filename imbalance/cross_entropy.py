@@ -2,8 +2,8 @@
 
 With many classes it is the logits that fill the memory: 4096 tokens of 256k classes are 4 GB, and
 twice that with their gradient. Here a scan makes the logits of one chunk of examples at a time, and
-makes them again in the backward pass, unless there is room to keep them: one matrix product more,
-which a chunk that stays close to the processor mostly makes up for.
+makes them again in the backward pass: one matrix product more, which a chunk that stays close to
+the processor mostly makes up for. Where there is room, their exponentials can be kept instead.
 """
 
 from functools import partial
@@ -148,9 +148,8 @@ def _backward(class_axis, smoothing, keep, saved, loss_grad):
 
 
 _losses.defvjp(_forward, _backward)
-_compiled = jax.jit(
-    _losses, static_argnums=(0, 1, 2)
-)  # outside jit, scan would compile at every call
+# Outside jit, a scan would compile at every call.
+_compiled = jax.jit(_losses, static_argnums=(0, 1, 2))
 
 
 def _logits(class_axis, hidden, weight, bias, target):

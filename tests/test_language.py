@@ -88,6 +88,15 @@ def test_a_part_of_the_docstrings_has_the_vocabulary_of_that_part():
     assert corpus.settings == language.docstrings(2_000).settings
 
 
+def test_held_out_tokens_that_are_not_in_the_training_text_weigh_nothing():
+    train, held = np.array([0, 1, 2, 1] * 6, np.int32), np.array([1, 2, 3, 1, 2], np.int32)
+    corpus = language.Corpus("short", {}, 4, train, held)
+    problem = language.next_token_problem(corpus, tiny(corpus), 4)
+    np.testing.assert_array_equal(problem.validation(0).label, [[2, 3, 1, 2]])
+    np.testing.assert_array_equal(problem.validation(0).weight, [[1, 0, 1, 1]])
+    np.testing.assert_array_equal(problem.validation_buckets.counts, [0, 1, 2, 0])
+
+
 @pytest.mark.slow
 def test_docstrings_in_byte_pairs_have_no_unknown_token():
     corpus = language.docstrings(2_000, BytePairs(300))
