@@ -34,7 +34,7 @@ help:
 	@echo "make clean       remove $(VENV), caches and builds; results/ and figures/ stay"
 
 reproduce: $(VENV)/.installed
-	$(VENV)/bin/python -m imbalance.reproduce --scale $(SCALE) $(REPRODUCE_ARGS)
+	$(VENV)/bin/python -m imbalance.reporting.reproduce --scale $(SCALE) $(REPRODUCE_ARGS)
 
 # Two processes: most of the time is compiling, which is the work of one core.
 test: $(VENV)/.installed-dev

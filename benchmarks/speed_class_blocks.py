@@ -24,11 +24,11 @@ import jax.numpy as jnp
 import tyro
 from report import by_turns, neighbours, quotients, spread, table, write_section
 
-from imbalance.class_blocks import class_blocks, class_gradient_norms
-from imbalance.engine import Engine, advance, microbatched, start
-from imbalance.optimizers import OPTIMIZERS
+from imbalance.curvature.class_blocks import class_blocks, class_gradient_norms
+from imbalance.training.engine import Engine, advance, microbatched, start
+from imbalance.training.optimizers import OPTIMIZERS
 from imbalance.problems import heavy_tailed_linear
-from imbalance.tasks import Head, Objective, accumulate
+from imbalance.problems.tasks import Head, Objective, accumulate
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,11 @@ import numpy as np
 import tyro
 from report import by_turns, neighbours, quotients, seconds, spread, table, write_section
 
-from imbalance.engine import Engine, State, advance, microbatched, start
+from imbalance.training.engine import Engine, State, advance, microbatched, start
 from imbalance.models.cnn import SimpleCNN
 from imbalance.models.convolution import convolve_and_pool
-from imbalance.optimizers import OPTIMIZERS
-from imbalance.tasks import Batch, Examples, Objective, classification
+from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.problems.tasks import Batch, Examples, Objective, classification
 
 torch: Any = None
 with contextlib.suppress(ImportError):  # it is optional

@@ -23,7 +23,7 @@ import optax
 import tyro
 from report import by_turns, neighbours, quotients, spread, table, write_section
 
-from imbalance.cross_entropy import chunked_cross_entropy
+from imbalance.ondevice.cross_entropy import chunked_cross_entropy
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,12 @@ import numpy as np
 import tyro
 from report import neighbours, quotients, seconds, spread, table, write_section
 
-from imbalance.engine import Engine, State, advance, microbatched, start
-from imbalance.optimizers import OPTIMIZERS
+from imbalance.training.engine import Engine, State, advance, microbatched, start
+from imbalance.training.optimizers import OPTIMIZERS
 from imbalance.problems import Problem, heavy_tailed_linear
-from imbalance.running import run
-from imbalance.sweep import Sweep, default_stops
-from imbalance.tasks import Examples, Objective
+from imbalance.training.running import run
+from imbalance.training.sweep import Sweep, default_stops
+from imbalance.problems.tasks import Examples, Objective
 
 torch: Any = None
 with contextlib.suppress(ImportError):  # it is optional
@@ -404,10 +404,10 @@ def import_times() -> str:
 
 MEMORY = """
 import resource, sys
-from imbalance.memory import fit
+from imbalance.training.memory import fit
 from imbalance.problems import heavy_tailed_linear
-from imbalance.running import run
-from imbalance.sweep import Sweep
+from imbalance.training.running import run
+from imbalance.training.sweep import Sweep
 
 rates = tuple(10 ** (-5 + k / 2) for k in range(7))
 sweep = Sweep(heavy_tailed_linear({m}), {{"{optimizer}": rates}}, 3, seeds=(0, 1, 2))

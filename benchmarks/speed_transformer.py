@@ -37,13 +37,13 @@ import tyro
 from report import by_turns, neighbours, quotients, seconds, spread, table, write_section
 
 from imbalance.analysis import FrequencyBuckets
-from imbalance.cross_entropy import chunked_cross_entropy
-from imbalance.engine import Engine, advance, measure, microbatched, start
+from imbalance.ondevice.cross_entropy import chunked_cross_entropy
+from imbalance.training.engine import Engine, advance, measure, microbatched, start
 from imbalance.models.layers import sinusoids
 from imbalance.models.transformer import Architecture, Transformer, gpt2, post_norm
-from imbalance.optimizers import OPTIMIZERS
+from imbalance.training.optimizers import OPTIMIZERS
 from imbalance.probes import loss_by_bucket
-from imbalance.tasks import Batch, Examples, Objective, Task, next_token
+from imbalance.problems.tasks import Batch, Examples, Objective, Task, next_token
 from imbalance.theory import zipf_probabilities
 
 torch: Any = None

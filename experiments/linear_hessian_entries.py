@@ -1,10 +1,10 @@
 """Entries of the Hessian between some classes and inputs: diagonal blocks stand out everywhere.
 
-Claim (appendix, item 20 of section E.2): whichever classes one looks at, the most frequent, the
-rarest, or some of all, the entries of the Hessian inside the block of one class are far larger than
-those between two classes, at all times along Adam's path.
+Claim (the paper's appendix, beside Figure 9): for the most frequent classes, for the rarest, and
+for some of all frequencies, the entries of the Hessian inside the block of one class are far
+larger than those between two classes, at all times along Adam's path.
 
-One pixel is an entry: rows and columns run over classes and, within a class, over some inputs.
+Each pixel is an entry: rows and columns run over classes and, within a class, over some inputs.
 
 Run:    python experiments/linear_hessian_entries.py
 Draws:  figures/linear_hessian_entries.png
@@ -12,12 +12,12 @@ Draws:  figures/linear_hessian_entries.png
 
 import numpy as np
 
-from imbalance import plots
-from imbalance.claims import between
-from imbalance.experiment import Experiment, main
 from imbalance.probes import hessian_entries
 from imbalance.problems import heavy_tailed_linear
-from imbalance.sweep import Sweep
+from imbalance.reporting import plots
+from imbalance.reporting.claims import between, slug
+from imbalance.reporting.experiment import Experiment, main
+from imbalance.training.sweep import Sweep
 
 STOPS = (0, 10, 50, 100)
 SIZES = {"smoke": (4, 3), "laptop": (8, 10), "paper": (11, 10)}  # m, classes
@@ -25,13 +25,13 @@ RATE = {"smoke": 1e-3, "laptop": 1e-3, "paper": 10**-3.5}
 SUBSETS = {
     "top": "most frequent",
     "bot": "rarest",
-    "lin": "evenly by rank",
-    "log": "evenly by log of rank",
+    "lin": "evenly spaced by rank",
+    "log": "evenly spaced by log rank",
 }
 
 
 def subsets(num_classes, number):
-    """Classes of each subset: ``number`` of them, and about twice that of ``lin`` and ``log``."""
+    """Classes of each subset: ``number`` of them, about twice as many for ``lin`` and ``log``."""
     spread = np.linspace(0, num_classes - 1, 2 * number)
     logarithmic = np.geomspace(1, num_classes, 2 * number) - 1
     return {
@@ -43,7 +43,7 @@ def subsets(num_classes, number):
 
 
 def sweeps(scale):
-    """Adam's path at one learning rate."""
+    """Adam at one learning rate."""
     m, number = SIZES[scale]
     problem = heavy_tailed_linear(m)
     num_inputs = problem.shapes.input.shape[1]
@@ -52,7 +52,7 @@ def sweeps(scale):
         hessian_entries(problem.task, name, tuple(classes), inputs)
         for name, classes in subsets(len(problem.counts), number).items()
     )
-    return {"": Sweep(problem, {"adam+m": (RATE[scale],)}, STOPS[-1], stops=STOPS, probes=probes)}
+    return {"": Sweep(problem, {"adam": (RATE[scale],)}, STOPS[-1], stops=STOPS, probes=probes)}
 
 
 def sizes(dataset, name):
@@ -63,7 +63,7 @@ def sizes(dataset, name):
 
 
 def draw(dataset):
-    """log10 of the entries: a row a subset, a column a step."""
+    """log10 of the entries: one row for each subset, one column for each step."""
     figure, axes = plots.panels(len(SUBSETS), len(STOPS), width=2.0, height=1.9)
     for row, (name, words) in zip(axes, SUBSETS.items(), strict=True):
         entries, _ = sizes(dataset, name)
@@ -84,16 +84,16 @@ def draw(dataset):
 
 
 def claims(dataset):
-    """That diagonal blocks stand out, in each subset."""
+    """That diagonal blocks stand out in each subset."""
     rows = []
     for name, words in SUBSETS.items():
         entries, own = sizes(dataset, name)
         ratio = [np.median(one[own]) / np.median(one[~own]) for one in entries]
         rows.append(
             between(
-                "E.2.20",
-                f"Classes {words}: least ratio over t = {', '.join(map(str, STOPS))} of the median "
-                f"entry inside blocks of one class to that between classes",
+                f"{slug(words)}-diagonal-blocks-stand-out",
+                f"Classes {words}: smallest ratio over steps {', '.join(map(str, STOPS))} of the "
+                "median entry inside blocks of one class to that between classes",
                 min(ratio),
                 low=10.0,
                 fixed="before any run",

@@ -1,10 +1,10 @@
 """Linear bigram models under Zipf's law: gradient descent slows with the vocabulary, sign less.
 
-Claims (Kunstner and Bach 2025, section H.1): with token frequencies 1/k^α over d tokens, the loss
-of gradient descent is a function of t/d^α for α < 1, of log t / log d for α = 1, and of t alone for
-α > 1; so ordinary text, α = 1, is the worst case, with d^(1-ε) steps to a relative loss ε. Sign
-descent with the step that suits the horizon takes about √d steps. The same is counted on the pairs
-of words in the docstrings of Python's standard library.
+Claims (Kunstner and Bach 2025, arXiv 2505.19227): with token frequencies proportional to 1/k^α over
+d tokens, the loss of gradient descent is a function of t/d^α for α < 1, of log t / log d for α = 1,
+and of t alone for α > 1. So ordinary text, with α = 1, is the worst case: a relative loss ε takes
+d^(1-ε) steps. Sign descent, with the best learning rate for the number of steps, takes about √d
+steps. The same is computed for the pairs of words in the docstrings of Python's standard library.
 
 Run:    python experiments/theory_bigram.py
 Draws:  figures/theory_bigram.png
@@ -13,19 +13,19 @@ Draws:  figures/theory_bigram.png
 from collections import Counter
 from functools import lru_cache
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imbalance import plots, theory
-from imbalance.claims import between, close, undecided
+from imbalance import theory
 from imbalance.data.text import basic_english, standard_library_docstrings
-from imbalance.experiment import Experiment, main
 from imbalance.problems import Problem
-from imbalance.sweep import Sweep, log_stops
-from imbalance.tasks import Batch, Examples, Task
+from imbalance.problems.tasks import Examples, Task
+from imbalance.reporting import plots
+from imbalance.reporting.claims import between, close, undecided
+from imbalance.reporting.experiment import Experiment, main
+from imbalance.training.sweep import Sweep, log_stops
 
-SIZES = {  # tokens of the engine's runs and their steps, and the vocabularies of the theory
+SIZES = {  # tokens and steps of the training runs, and the vocabularies of the theory
     "smoke": (20, 64, (100, 1000)),
     "laptop": (100, 400, (10**3, 10**4, 10**5)),
     "paper": (100, 400, (10**3, 10**4, 10**5, 10**6)),
@@ -38,43 +38,33 @@ SIGN_LOSS = {10**4: ((10, 32, 100, 316), (0.795, 0.453, 0.1235, 0.0152))}
 
 
 def zipf_bigrams(dimension):
-    """Every context with the same sorted conditionals."""
+    """The bigrams of the theory: every context has the same sorted conditional frequencies."""
     share = theory.zipf_probabilities(dimension)
     return theory.Bigrams(np.repeat(share, dimension), np.tile(share, dimension))
 
 
-@lru_cache
-def bigram_task(dimension):
-    start = jnp.asarray(zipf_bigrams(dimension).start, jnp.float32)
+def bigram_problem(dimension):
+    """The distances of all entries from their optimum; each context is a class, with its weight.
+
+    Training divides by the sum of the weights, which is d: its learning rates are d times the
+    model's.
+    """
+    bigrams = zipf_bigrams(dimension)
+    start = jnp.asarray(bigrams.start, jnp.float32)
 
     def per_example(params, batch, key):
         return Examples(params["distance"][batch.input] ** 2 / 2, batch.label, batch.weight)
 
-    return Task(lambda key: {"distance": start}, per_example)
-
-
-def bigram_problem(dimension):
-    """The distances of all entries from their optimum, weighted by their context; class: context.
-
-    Weights add up to d, by which the engine's mean divides: its rates are d times the model's.
-    """
-    weight = zipf_bigrams(dimension).context.astype(np.float32)
     entries = np.arange(dimension**2, dtype=np.int32)
-    context = entries // dimension
-    struct = jax.ShapeDtypeStruct
-    return Problem(
-        name="zipf_bigram",
-        settings={"dimension": dimension},
-        task=bigram_task(dimension),
+    return Problem.from_arrays(
+        "zipf_bigram",
+        Task(lambda key: {"distance": start}, per_example),
+        entries,
+        entries // dimension,
+        bigrams.context,
         counts=theory.zipf_probabilities(dimension),
-        make_batch=lambda seed: Batch(entries, context, weight),
-        shapes=Batch(
-            struct(entries.shape, jnp.int32),
-            struct(entries.shape, jnp.int32),
-            struct(entries.shape, jnp.float32),
-        ),
-        data_by_seed=False,
         flops_per_step=10.0 * dimension**2,
+        settings={"dimension": dimension},
     )
 
 
@@ -83,14 +73,14 @@ def rates_of(dimension):
 
 
 def sweeps(scale):
-    """Gradient descent at 1/π_1 and sign descent, on a vocabulary that the engine can hold."""
+    """Gradient descent at 1/π_1 and sign descent, on a vocabulary small enough to train on."""
     dimension, steps, _ = SIZES[scale]
     rates = {name: (float(rate),) for name, rate in rates_of(dimension).items()}
     return {"": Sweep(bigram_problem(dimension), rates, steps, stops=log_stops(steps, 8))}
 
 
-def engine(dataset, name):
-    """Steps and relative loss of the engine's run, and the closed form at the same steps."""
+def trained(dataset, name):
+    """Steps and relative loss of a training run, and the closed form at the same steps."""
     run = dataset["loss"].sel(optimizer=name).isel(seed=0).dropna("learning_rate", how="all")
     run = run.isel(learning_rate=0)
     steps, dimension = run["step"].values, dataset.sizes["class"]
@@ -114,7 +104,7 @@ def zipf_steps(dimension, target):
 
 @lru_cache
 def text_bigrams(dimension):
-    """Pairs of the docstrings' words; all but the d - 1 most frequent are one token."""
+    """Pairs of words in the docstrings; all but the d - 1 most frequent words are one token."""
     words = basic_english(standard_library_docstrings())
     ids = {word: i for i, (word, _) in enumerate(Counter(words).most_common(dimension - 1))}
     return theory.bigrams_of(np.array([ids.get(word, dimension - 1) for word in words]))
@@ -122,7 +112,7 @@ def text_bigrams(dimension):
 
 @lru_cache
 def text_steps(dimension, target):
-    """The same on the text: exact dynamics, the best of 40 step sizes, an even number of steps."""
+    """The same on text: exact dynamics, best of 40 learning rates, an even number of steps."""
     bigrams = text_bigrams(dimension)
 
     def sign(half):
@@ -136,12 +126,12 @@ def text_steps(dimension, target):
 
 
 def growth(sizes, counts):
-    """Exponent of a power law through the numbers of steps."""
+    """Exponent of the power law fitted to the numbers of steps."""
     return float(np.polyfit(np.log(sizes), np.log(counts), 1)[0])
 
 
 def draw(dataset):
-    """Rescaled curves of both, and steps to a loss against the vocabulary, by law and on text."""
+    """Losses against rescaled time, and steps to a loss against d, in theory and on text."""
     _, _, dimensions = SIZES[dataset.attrs["scale"]]
     figure, axes = plots.panels(2, 3, width=2.9, height=2.5)
     shades = plots.bucket_colours(len(dimensions) + 1)[:-1]
@@ -161,9 +151,9 @@ def draw(dataset):
         if alpha == 1.5:
             axis.set_xscale("log")
             axis.minorticks_off()
-    steps, loss, _ = engine(dataset, "gd")
+    steps, loss, _ = trained(dataset, "gd")
     time = theory.zipf_gd_time(dataset.sizes["class"], 1.0, steps[1:])
-    said = f"engine, d = {dataset.sizes['class']}"
+    said = f"training run, d = {dataset.sizes['class']}"
     axes[0, 1].scatter(time, loss[1:], s=9, color="#BB5566", label=said, zorder=3)
     axes[0, 1].legend()
     axes[0, 0].set_ylabel("relative loss")
@@ -185,7 +175,7 @@ def draw(dataset):
             found = np.array([count(d, target) for d in sizes])
             for column, name in zip(found.T, ("gd", "sign"), strict=True):
                 style = {"color": plots.line_style(name)["color"], "linestyle": dash}
-                said = f"{plots.label(name)}, ε = {target:g}"
+                said = f"{plots.label(name, dataset)}, ε = {target:g}"
                 axis.plot(sizes, column, marker="o", ms=3, label=said, **style)
         axis.set(xscale="log", yscale="log", xlabel="tokens d", title=f"Steps to a loss ε, {words}")
         axis.minorticks_off()
@@ -198,25 +188,30 @@ def draw(dataset):
 
 
 def claims(dataset):
-    """T25, the engine, the collapse, and how steps grow with the vocabulary."""
+    """The closed forms, the training runs, the collapse, and the growth of steps with d."""
     rows = []
     for d, expected in GD_LOSS.items():
-        said = f"GD, α = 1, d = {d}: relative loss at t = 1, 10, 100, 1000"
+        said = f"GD, α = 1, d = {d}: relative loss at steps 1, 10, 100, 1000"
         found = theory.zipf_gd(d, 1.0, [1, 10, 100, 1000])
-        rows.append(close("T25", said, found, expected, atol=1e-4, fixed="arithmetic"))
+        name = f"gd-relative-loss-d{d}"
+        rows.append(close(name, said, found, expected, atol=1e-4, fixed="arithmetic"))
     for d, (horizons, expected) in SIGN_LOSS.items():
         said = (
-            f"Sign descent at its best step, α = 1, d = {d}: at T = {', '.join(map(str, horizons))}"
+            f"Sign descent at its best learning rate, α = 1, d = {d}: relative loss after "
+            f"{', '.join(map(str, horizons))} steps"
         )
         found = [theory.zipf_sign_best(d, 1.0, t)[0] for t in horizons]
-        rows.append(close("T25", said, found, expected, atol=1e-3, fixed="arithmetic"))
+        name = f"sign-relative-loss-d{d}"
+        rows.append(close(name, said, found, expected, atol=1e-3, fixed="arithmetic"))
     for name in ("gd", "sign"):
-        _, found, exact = engine(dataset, name)
+        _, found, exact = trained(dataset, name)
         said = (
-            f"The engine's {plots.label(name)} on d = {dataset.sizes['class']}, off the closed form"
+            f"{plots.label(name, dataset)}, training run with d = {dataset.sizes['class']}: "
+            "largest difference of its relative loss from the closed form"
         )
         worst = float(np.abs(found - exact).max())
-        rows.append(between("H.1", said, worst, high=1e-3, fixed="before any run"))
+        name_of = f"{name}-run-follows-closed-form"
+        rows.append(between(name_of, said, worst, high=1e-3, fixed="before any run"))
     for alpha, high in ((0.5, 0.05), (1.0, 0.1)):
         curves = []
         for d in (10**4, 10**5):
@@ -225,28 +220,34 @@ def claims(dataset):
             curves.append(theory.zipf_gd(d, alpha, steps))
         said = f"GD, α = {alpha:g}: d = 10^4 and 10^5 at equal rescaled time, largest difference"
         worst = float(np.abs(curves[0] - curves[1]).max())
-        rows.append(between("H.1", said, worst, high=high, fixed="before any run"))
+        name = f"gd-curves-collapse-exponent-{alpha:g}"
+        rows.append(between(name, said, worst, high=high, fixed="before any run"))
     scale = dataset.attrs["scale"]
-    for sizes, count, words in (
-        (SIZES[scale][2], zipf_steps, "α = 1"),
-        (WORDS[scale], text_steps, "the docstrings' words"),
+    for sizes, count, short, words in (
+        (SIZES[scale][2], zipf_steps, "zipf", "α = 1"),
+        (WORDS[scale], text_steps, "text", "words of the docstrings"),
     ):
         for target in TARGETS:
             found = np.array([count(d, target) for d in sizes])
             for column, name, law in zip(found.T, ("gd", "sign"), (1 - target, 0.5), strict=True):
                 said = (
-                    f"{plots.label(name)}, {words}: exponent of d in the steps to ε = {target:g} "
-                    f"({', '.join(map(str, column))})"
+                    f"{plots.label(name, dataset)}, {words}: exponent of d in the steps to "
+                    f"ε = {target:g} ({', '.join(map(str, column))})"
                 )
+                name_of = f"{name}-{short}-steps-to-{target:g}"
                 value = growth(sizes, column)
                 if words == "α = 1" and scale != "smoke":
                     rows.append(
-                        close("H.1", said, [value], [law], atol=0.05, fixed="before any run")
+                        close(name_of, said, [value], [law], atol=0.05, fixed="before any run")
                     )
                 else:
                     rows.append(
                         undecided(
-                            "H.1", said, f"{law:g} at α = 1", f"{value:.2f}", fixed="before any run"
+                            name_of,
+                            said,
+                            f"{law:g} at α = 1",
+                            f"{value:.2f}",
+                            fixed="before any run",
                         )
                     )
     return rows

@@ -1,11 +1,11 @@
-"""Theorem 3: gradient flow needs time in proportion to rarity, sign flow does not.
+"""Theorem 3: gradient flow takes time proportional to 1/π_k, sign flow does not.
 
-Claims (section 3.3): with one input a class and weights π_k, the loss of class k under gradient
-flow is one function of π_k t for all classes, and ``Θ(1 / (π_k t))``; under sign flow it is
-``log(1 + (c - 1) e^-2t)`` whatever π_k. The engine's own gradient and sign descent with small steps
-lie on these curves.
+Claims (Theorem 3): with one input for each class and class weights π_k, the loss of class k under
+gradient flow is the same function of π_k t for all classes, and is ``Θ(1 / (π_k t))``. Under sign
+flow it is ``log(1 + (c - 1) e^-2t)`` for every π_k. Runs of gradient descent and sign descent with
+small learning rates lie on these curves.
 
-Erratum: the paper prints the rate ``e^-ct`` for sign flow; the slope is shown to be -2.
+The paper states the rate ``e^-ct`` for sign flow; here the slope is -2 (docs/method.md, errata).
 
 Run:    python experiments/theory_flows.py
 Draws:  figures/theory_flows.png
@@ -13,17 +13,18 @@ Draws:  figures/theory_flows.png
 
 import numpy as np
 
-from imbalance import plots, theory
-from imbalance.claims import between, close, undecided
-from imbalance.experiment import Experiment, main
+from imbalance import theory
 from imbalance.probes import loss_by_class
 from imbalance.problems import simple_imbalanced
-from imbalance.sweep import Sweep, log_stops
+from imbalance.reporting import plots
+from imbalance.reporting.claims import between, close, undecided
+from imbalance.reporting.experiment import Experiment, main
+from imbalance.training.sweep import Sweep, log_stops
 
-SIZES = {"smoke": (10, 100), "laptop": (100, 10_000), "paper": (1_000, 100_000)}  # c, GD's steps
+SIZES = {"smoke": (10, 100), "laptop": (100, 10_000), "paper": (1_000, 100_000)}  # c, steps
 RATES = {"gd": 0.1, "sign": 0.005}
 SIGN_STEPS = 1_000
-TABLE = [  # section F.6: c, π, t, u, ℓ
+TABLE = [  # computed independently of this code: c, π, t, margin u, loss ℓ
     (2, 0.5, 10, 2.177325, 0.107368),
     (3, 0.2, 100, 3.971372, 0.037002),
     (10, 0.1, 50, 3.128620, 0.332180),
@@ -34,7 +35,7 @@ TABLE = [  # section F.6: c, π, t, u, ℓ
 
 
 def sweeps(scale):
-    """Gradient and sign descent with small steps, on classes of weight 1/k."""
+    """Gradient and sign descent with small learning rates, with class weights π_k ∝ 1/k."""
     num_classes, steps = SIZES[scale]
     problem = simple_imbalanced(theory.zipf_probabilities(num_classes))
     probe = loss_by_class(problem.task, num_classes)
@@ -43,17 +44,17 @@ def sweeps(scale):
 
 
 def found(dataset, name):
-    """Time ``[step]``, probability and loss ``[step, class]`` of the engine's runs, from step 1."""
+    """Time ``[step]``, ``π [class]`` and loss ``[step, class]`` of a run, from step 1."""
     run = dataset.sel(optimizer=name).sel(learning_rate=RATES[name], method="nearest")
     run = run.isel(seed=0, step=slice(1, None))
-    if name == "sign":  # past that float32 has no loss left
+    if name == "sign":  # later the loss is zero in float32
         run = run.sel(step=slice(None, SIGN_STEPS))
     probability = theory.zipf_probabilities(dataset.sizes["class"])
     return RATES[name] * run["step"].values, probability, run["class_loss"].values
 
 
 def exact(dataset, name):
-    """The flow's losses at the same times, ``[step, class]``."""
+    """Losses of the flow at the same times, ``[step, class]``."""
     time, probability, _ = found(dataset, name)
     num_classes = len(probability)
     if name == "gd":
@@ -62,7 +63,7 @@ def exact(dataset, name):
 
 
 def draw(dataset):
-    """Loss by class against t, against π t, and under sign flow: lines exact, points the engine."""
+    """Loss by class against t, against π t, and under sign flow: lines are flows, points runs."""
     figure, axes = plots.panels(1, 3, width=3.0, height=2.4)
     time, probability, loss = found(dataset, "gd")
     num_classes = len(probability)
@@ -81,29 +82,31 @@ def draw(dataset):
     axes[0, 2].plot(smooth, theory.sign_flow_loss(smooth, num_classes), color="black", lw=0.8)
     for axis, words in zip(axes[0], ("time t", "scaled time $π_k t$", "time t"), strict=True):
         axis.set(xscale="log" if axis is not axes[0, 2] else "linear", yscale="log", xlabel=words)
-    axes[0, 0].set(title="Gradient flow: one curve a class", ylabel="loss of class k (nats)")
-    axes[0, 1].set(title="the same against $π_k t$: one curve")
+    axes[0, 0].set(title="Gradient flow: a curve for each class", ylabel="loss of class k (nats)")
+    axes[0, 1].set(title="The same against $π_k t$: one curve")
     axes[0, 2].set(title="Sign flow: one curve for all")
     axes[0, 0].legend(fontsize=5, loc="lower left")
     figure.suptitle(
-        f"{num_classes} classes of weight $π_k ∝ 1/k$: theory (lines) and the engine (points)"
+        f"{num_classes} classes of weight $π_k ∝ 1/k$: theory (lines) and training runs (points)"
     )
     return figure
 
 
 def claims(dataset):
-    """T7, the collapse, the rates, and the engine on the curves."""
+    """The closed forms against independent values, and the runs against the closed forms."""
     rows = []
     for c, p, t, u, loss in TABLE:
         margin = float(theory.gradient_flow_margin(p * t, c))
         values = (margin, float(theory.loss_of_margin(margin, c)))
         said = f"Gradient flow, c = {c}, π = {p:g}, t = {t:g}: margin and loss"
-        rows.append(close("T7", said, values, (u, loss), atol=1e-6, fixed="arithmetic"))
+        name = f"gradient-flow-c{c}-time-{p * t:g}"
+        rows.append(close(name, said, values, (u, loss), atol=1e-6, fixed="arithmetic"))
     for name, words in (("gd", "gradient descent"), ("sign", "sign descent")):
         _, _, loss = found(dataset, name)
         worst = float(np.abs(loss / exact(dataset, name) - 1).max())
-        said = f"The engine's {words}, η = {RATES[name]:g}, is off the flow: largest ratio less one"
-        rows.append(between("F.6", said, worst, high=0.01, fixed="before any run"))
+        said = f"Loss in {words}, η = {RATES[name]:g}, over that of the flow: largest |ratio - 1|"
+        name_of = f"{name}-run-follows-flow"
+        rows.append(between(name_of, said, worst, high=0.01, fixed="before any run"))
     time, probability, loss = found(dataset, "gd")
     num_classes = len(probability)
     tau = np.geomspace(max(1, probability[-1] * time[0]), probability[-1] * time[-1] / 2, 5)
@@ -113,16 +116,18 @@ def claims(dataset):
         for k in range(0, num_classes, max(1, num_classes // 10))
     ]
     spread = float(np.ptp(curves, axis=0).max())
-    said = "Losses of ten classes at equal π t, between stops of the engine: largest log ratio"
-    rows.append(between("F.6", said, spread, high=0.05, fixed="before any run"))
+    said = "Losses of ten classes at equal π t, interpolated between stops: largest log ratio"
+    name = "one-curve-for-all-classes"
+    rows.append(between(name, said, spread, high=0.05, fixed="before any run"))
     sign_time, _, sign_loss = found(dataset, "sign")
     late = sign_time > 0.6 * sign_time[-1]
     slope = float(np.polyfit(sign_time[late], np.log(sign_loss[late, -1]), 1)[0])
-    said = "Sign descent: late slope of the rarest class's log loss in t; the paper prints -c"
-    if sign_time[-1] < 3:  # it is late once the margin 2t exceeds log c
-        rows.append(undecided("E5", said, "-2", f"{slope:.3g}", fixed="arithmetic"))
+    said = "Sign descent: late slope of the log loss of the rarest class in t; the paper states -c"
+    name = "sign-flow-rate-is-two"
+    if sign_time[-1] < 3:  # the slope is reached once the margin 2t exceeds log c
+        rows.append(undecided(name, said, "-2", f"{slope:.3g}", fixed="arithmetic"))
     else:
-        rows.append(close("E5", said, [slope], [-2.0], rtol=0.02, fixed="arithmetic"))
+        rows.append(close(name, said, [slope], [-2.0], rtol=0.02, fixed="arithmetic"))
     return rows
 
 

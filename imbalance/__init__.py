@@ -1,6 +1,6 @@
 """Why one optimizer beats another on heavy-tailed classes, and what happens to the rare ones.
 
-The names here need NumPy only; import the rest (`imbalance.sweep`, ...) from its module.
+The names here need NumPy only; import the rest (`imbalance.training.sweep`, ...) from its module.
 """
 
 from imbalance.analysis import (

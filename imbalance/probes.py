@@ -5,27 +5,28 @@ the whole training set in microbatches, ``[micro, row, ...]``, or what else the 
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from imbalance.analysis import FrequencyBuckets
-from imbalance.class_blocks import class_blocks, class_variances, hessian_blocks
-from imbalance.curvature import Operator, spectrum
-from imbalance.ondevice import bucket_sums
-from imbalance.tasks import Batch, Examples, Head, Params, Task, accumulate
+from imbalance.curvature.class_blocks import class_blocks, class_variances, hessian_blocks
+from imbalance.curvature.operators import Operator, spectrum
+from imbalance.ondevice import LossByClass
+from imbalance.problems.tasks import Batch, Examples, Head, Params, Task, accumulate
 
 
-class Probe(NamedTuple):
+@dataclass(frozen=True)
+class Probe:
     """A measurement, and how its arrays are labelled."""
 
     name: str
     measure: Callable[[Params, Batch], dict[str, jax.Array]]
     dims: Mapping[str, tuple[str, ...]]  # of each array, without seed, rate and step
-    coords: Mapping[str, Any] = {}
+    coords: Mapping[str, Any] = field(default_factory=dict)
     stops: tuple[int, ...] | None = None  # None: wherever the sweep stops
     validation: bool = False  # measured on the validation set
 
@@ -35,51 +36,26 @@ class Probe(NamedTuple):
         return "step" if self.stops is None else f"{self.name}_step"
 
 
-@lru_cache  # one function for equal arguments, so that sweeps share its compiled program
 def loss_by_bucket(task: Task, buckets: FrequencyBuckets) -> Probe:
-    """``loss []``, the mean over all examples, and ``bucket_loss [bucket]`` (section A.2)."""
+    """``loss []``, the mean over all examples, and ``bucket_loss [bucket]``."""
     bucket_of_class = np.asarray(buckets.bucket_of_class)
-    num_buckets = buckets.num_buckets
 
     def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
-        def sums(microbatch: Batch, _):
-            examples = task.per_example(params, microbatch, None)
-            bucket = jnp.asarray(bucket_of_class)[examples.label]
-            weighted = examples.weight * examples.loss
-            return (
-                (jnp.sum(weighted), jnp.sum(examples.weight)),
-                (
-                    bucket_sums(weighted, bucket, num_buckets),
-                    bucket_sums(examples.weight, bucket, num_buckets),
-                ),
-            )
-
-        (loss, weight), (bucket_loss, bucket_weight) = accumulate(sums, batch)
-        return {"loss": loss / weight, "bucket_loss": bucket_loss / bucket_weight}
+        loss, bucket_loss = _losses(task, params, batch, buckets.num_buckets, bucket_of_class)
+        return {"loss": loss, "bucket_loss": bucket_loss}
 
     return Probe("loss_by_bucket", measure, {"loss": (), "bucket_loss": ("bucket",)})
 
 
-@lru_cache
 def loss_by_class(task: Task, num_classes: int) -> Probe:
     """``class_loss [class]``: mean over the examples of each class, NaN where there is none."""
 
     def measure(params: Params, batch: Batch) -> dict[str, jax.Array]:
-        def sums(microbatch: Batch, _):
-            examples = task.per_example(params, microbatch, None)
-            weighted = examples.weight * examples.loss
-            return tuple(
-                bucket_sums(values, examples.label, num_classes)
-                for values in (weighted, examples.weight)
-            )
-
-        loss, weight = accumulate(sums, batch)
-        return {"class_loss": loss / weight}
+        return {"class_loss": _losses(task, params, batch, num_classes)[1]}
 
     return Probe("loss_by_class", measure, {"class_loss": ("class",)})
 
 
-@lru_cache
 def validation_loss_by_bucket(task: Task, buckets: FrequencyBuckets) -> Probe:
     """As `loss_by_bucket` on the validation set: ``validation_loss`` and its buckets' losses.
 
@@ -125,7 +101,6 @@ def correct_class_probability(
     )
 
 
-@lru_cache
 def class_statistics(task: Task) -> Probe:
     """Gradient norm and Hessian trace of every class in the model's linear softmax layer (G.1-3).
 
@@ -159,7 +134,6 @@ def class_statistics(task: Task) -> Probe:
     return Probe("class_statistics", measure, dims)
 
 
-@lru_cache
 def block_traces(task: Task, classes: tuple[int, ...]) -> Probe:
     """``block_trace [block_row, block_column]``: traces of Hessian blocks of some classes (G.5).
 
@@ -181,7 +155,6 @@ def block_traces(task: Task, classes: tuple[int, ...]) -> Probe:
     return Probe("block_traces", measure, dims, {"block_row": chosen, "block_column": chosen})
 
 
-@lru_cache
 def hessian_entries(
     task: Task, name: str, classes: tuple[int, ...], coordinates: tuple[int, ...]
 ) -> Probe:
@@ -214,7 +187,6 @@ def hessian_entries(
     return Probe(f"hessian_entries_{name}", measure, {f"entry_{name}": dims}, coords)
 
 
-@lru_cache
 def block_spectra(
     task: Task, classes: tuple[int, ...], *, steps: int = 60, starts: int = 4
 ) -> Probe:
@@ -259,6 +231,31 @@ def block_spectra(
         {"ritz_value": dims, "ritz_weight": dims},
         {"block": chosen},
     )
+
+
+def _losses(
+    task: Task,
+    params: Params,
+    batch: Batch,
+    num_groups: int,
+    group_of_class: np.ndarray | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Mean loss of all examples ``[]`` and of each group of classes ``[group]``, as `LossByClass`.
+
+    A mean over a loss that is not finite is NaN. Groups are the classes if none are given.
+    """
+
+    def add(sums: LossByClass, rows: Batch) -> tuple[LossByClass, None]:
+        examples = task.per_example(params, rows, None)
+        group = examples.label
+        if group_of_class is not None:
+            group = jnp.asarray(group_of_class)[group]
+        group = jnp.where(group < 0, num_groups, group)  # in no bucket, and in the overall mean
+        return sums.update(examples.loss, group, examples.weight), None
+
+    sums, _ = jax.lax.scan(add, LossByClass.create(num_groups + 1), batch)
+    overall = jnp.where(jnp.any(sums.diverged > 0), jnp.nan, sums.overall)
+    return overall, jnp.where(sums.diverged > 0, jnp.nan, sums.mean)[:num_groups]
 
 
 def _head_of(task: Task) -> Callable[[Params, Batch], Head]:

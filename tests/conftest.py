@@ -5,8 +5,8 @@ import jax
 import pytest
 
 from imbalance.problems import heavy_tailed_linear
-from imbalance.running import run_to_dataset
-from imbalance.sweep import Sweep
+from imbalance.training.running import run_to_dataset
+from imbalance.training.sweep import Sweep
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Speed is measured in benchmarks: a test that is slow on a busy machine is not wrong.

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from imbalance.claims import (
+from imbalance.reporting.claims import (
     between,
     close,
     inside_grid,
     sign_explains_adam,
-    spearman,
+    slug,
     to_markdown,
     to_text,
     undecided,
@@ -32,7 +32,7 @@ HOW = {"fixed": "before any run"}
     ],
 )
 def test_between(value, limits, holds, expected):
-    claim = between("T0", "a number", value, **limits, **HOW)
+    claim = between("a-name", "a number", value, **limits, **HOW)
     assert (claim.holds, claim.expected) == (holds, expected)
     assert claim.measured == f"{value:.4g}"
     assert claim.verdict == ("holds" if holds else "FAILS")
@@ -52,7 +52,7 @@ def test_between(value, limits, holds, expected):
     ],
 )
 def test_close(values, references, tolerance, holds):
-    assert close("T0", "numbers", values, references, **tolerance, **HOW).holds is holds
+    assert close("a-name", "numbers", values, references, **tolerance, **HOW).holds is holds
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_close(values, references, tolerance, holds):
     ],
 )
 def test_close_tells_its_tolerance(tolerance, expected):
-    assert close("T0", "a number", [2.0], [2.0], **tolerance, **HOW).expected == expected
+    assert close("a-name", "a number", [2.0], [2.0], **tolerance, **HOW).expected == expected
 
 
 def test_what_a_scale_cannot_decide_says_so():
-    claim = undecided("T24", "at m = 11", "≥ 8", "needs --scale paper", **HOW)
+    claim = undecided("a-name", "at m = 11", "≥ 8", "needs --scale paper", **HOW)
     assert claim.holds is None
     assert claim.verdict == "not decided"
 
@@ -102,27 +102,36 @@ def test_edges_along_two_dimensions_are_named_by_both():
     assert inside_grid(both).measured in ("b gd: smallest tried", "gd b: smallest tried")
 
 
+def test_claims_of_several_selections_have_different_names():
+    assert inside_grid(chosen({"gd": ""})).name == "best-rates-inside-grid"
+    assert inside_grid(chosen({"gd": ""}), "digits-inside-grid").name == "digits-inside-grid"
+
+
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [([1, 2, 5, 6], 1), ([6, 5, 2, 1], -1), ([1, np.nan, 2, 9], 1), ([1, 3, 2, 4], 0.8)],
+    ("words", "expected"),
+    [
+        ("docstrings, BPE", "docstrings-bpe"),
+        ("N(0,0.75)", "n-0-0.75"),
+        ("adam_without_momentum", "adam-without-momentum"),
+    ],
 )
-def test_rank_correlation(values, expected):
-    assert spearman(values) == pytest.approx(expected, abs=1e-12)
+def test_words_as_names(words, expected):
+    assert slug(words) == expected
 
 
 ROWS = [
-    between("T1", "holds | really", 1.0, low=0.0, **HOW),
-    between("T2", "does not", 1.0, low=2.0, fixed="after a pilot"),
-    undecided("T3", "who knows", "≥ 2", "needs --scale paper", fixed="arithmetic"),
+    between("first", "holds | really", 1.0, low=0.0, **HOW),
+    between("second", "does not", 1.0, low=2.0, fixed="after a pilot"),
+    undecided("third", "who knows", "≥ 2", "needs --scale paper", fixed="arithmetic"),
 ]
 
 
 def test_sign_descent_explains_adam_if_it_is_near_and_normalizing_is_far():
-    loss = {"gd": 5.0, "adam": 1.0, "sign": 1.7, "normalized_gd": 4.0}
-    near, far = sign_explains_adam("T17", loss, "here")
+    near, far = sign_explains_adam("here", [5.0, 1.0, 4.0, 1.7], "here")
+    assert (near.name, far.name) == ("here-sign-near-adam", "here-normalized-gd-near-gd")
     assert near.holds and far.holds and near.statement.startswith("here: sign descent")
     assert (near.measured, far.measured) == ("-0.1", "2")  # .7 - .2 * 4, 3 - 1
-    near, far = sign_explains_adam("T17", loss | {"sign": 0.1, "normalized_gd": 2.9}, "here")
+    near, far = sign_explains_adam("here", [5.0, 1.0, 2.9, 0.1], "here")
     assert not near.holds and not far.holds
 
 
@@ -130,7 +139,7 @@ def test_the_table_has_a_row_a_claim_and_does_not_hide_failures():
     head, rule, *rows = to_markdown(ROWS).split("\n")
     assert len(rows) == 3
     columns = head.count("|")
-    assert rule.count("|") == columns
+    assert head.startswith("| name |") and rule.count("|") == columns
     assert all(row.replace("\\|", "").count("|") == columns for row in rows)
     assert "| holds |" in rows[0]
     assert "**FAILS**" in rows[1] and "after a pilot" in rows[1]
@@ -140,7 +149,7 @@ def test_the_table_has_a_row_a_claim_and_does_not_hide_failures():
 def test_the_text_begins_with_the_verdict():
     lines = to_text(ROWS).split("\n")
     assert [line.split("  ")[0].strip() or line.split()[0] for line in lines[::2]]
-    assert lines[0].lstrip().startswith("holds  T1")
-    assert lines[2].lstrip().startswith("FAILS  T2")
-    assert lines[4].lstrip().startswith("not decided  T3")
+    assert lines[0].lstrip().startswith("holds  first: holds | really")
+    assert lines[2].lstrip().startswith("FAILS  second: does not")
+    assert lines[4].lstrip().startswith("not decided  third: who knows")
     assert "measured 1; expected ≥ 2" in lines[3]

@@ -8,16 +8,16 @@ import numpy as np
 import optax
 import pytest
 
-from imbalance.class_blocks import (
+from imbalance.curvature.class_blocks import (
     class_blocks,
     class_gradient_norms,
     fold_bias,
     hessian_blocks,
     hessian_product,
 )
-from imbalance.engine import microbatched
+from imbalance.training.engine import microbatched
 from imbalance.problems import heavy_tailed_linear
-from imbalance.tasks import Batch, Head, accumulate
+from imbalance.problems.tasks import Batch, Head, accumulate
 
 EXACT = 1e-9  # float64, of numbers of size one
 CLASSES, FEATURES, EXAMPLES = 5, 3, 23

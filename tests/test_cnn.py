@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from imbalance.engine import Engine, advance, microbatched, start
+from imbalance.training.engine import Engine, advance, microbatched, start
 from imbalance.models import convolution
 from imbalance.models.cnn import SimpleCNN
-from imbalance.optimizers import OPTIMIZERS
-from imbalance.tasks import Batch, Objective, classification
+from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.problems.tasks import Batch, Objective, classification
 
 # Independent NumPy --------------------------------------------------------------------------------
 # Images [example, row, column, channel], kernels [row, column, input, output].

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from imbalance.cross_entropy import chunked_cross_entropy
+from imbalance.ondevice.cross_entropy import chunked_cross_entropy
 
 SINGLE = 1e-5  # of numbers of size one, float32
 NUM_CLASSES, NUM_FEATURES = 17, 6
@@ -246,7 +246,7 @@ def test_hessian_products_are_those_of_the_plain_loss(keep):
 SHARDED = """
 import jax
 from jax.sharding import AxisType, PartitionSpec as P
-from imbalance.cross_entropy import chunked_cross_entropy
+from imbalance.ondevice.cross_entropy import chunked_cross_entropy
 from test_cross_entropy import assert_close, draw, oracle
 
 def sum_and_losses(hidden, weight, bias, label, scale):

@@ -11,7 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from matfree import decomp
 
-from imbalance.curvature import (
+from imbalance.curvature.operators import (
     Operator,
     Spectrum,
     dense,
@@ -26,8 +26,8 @@ from imbalance.curvature import (
     top_eigenvalues,
     trace,
 )
-from imbalance.engine import microbatched
-from imbalance.tasks import Batch, Examples, Objective, Task, quadratic
+from imbalance.training.engine import microbatched
+from imbalance.problems.tasks import Batch, Examples, Objective, Task, quadratic
 
 EXACT = 1e-9  # of products in float64, whose entries are of order one; found: 1e-15
 

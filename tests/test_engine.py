@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from imbalance import memory, running
+from imbalance.training import memory, running
 from imbalance.analysis import loss_by_bucket as loss_by_bucket_numpy
-from imbalance.engine import Data, Engine, advance, measure, microbatched, start
-from imbalance.optimizers import OPTIMIZERS
+from imbalance.training.engine import Data, Engine, advance, measure, microbatched, start
+from imbalance.training.optimizers import OPTIMIZERS
 from imbalance.probes import correct_class_probability, loss_by_bucket
 from imbalance.problems import heavy_tailed_linear, weighted_quadratic
-from imbalance.results import DIVERGED, FINISHED
-from imbalance.running import run_to_dataset
-from imbalance.sweep import Sweep
-from imbalance.tasks import Batch, Objective, quadratic
+from imbalance.storage.results import DIVERGED, FINISHED
+from imbalance.training.running import run_to_dataset
+from imbalance.training.sweep import Sweep
+from imbalance.problems.tasks import Batch, Objective, quadratic
 
 ONE_STEP = 1e-6  # absolute, float32: a gradient of a few dozen terms of size one
 REORDERED = 1e-5  # relative, float32: some dozens of steps with sums in another order
@@ -176,7 +176,7 @@ jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 jax.config.update("jax_platforms", "cpu")
 from dataclasses import replace
 from conftest import make_problem, make_tiny_sweep
-from imbalance.running import run_to_dataset
+from imbalance.training.running import run_to_dataset
 sweep = make_tiny_sweep(make_problem())
 one = {sys.argv[2]: sweep.learning_rates[sys.argv[2]]}
 dataset = run_to_dataset(replace(sweep, learning_rates=one))

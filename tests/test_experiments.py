@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from imbalance import results
-from imbalance.claims import Claim, between
-from imbalance.experiment import Experiment, Options, figure_path, perform, work
-from imbalance.plots import panels
+from imbalance.storage import results
+from imbalance.reporting.claims import Claim, between
+from imbalance.reporting.experiment import Experiment, Options, figure_path, perform, work
+from imbalance.reporting.plots import panels
 from imbalance.problems import weighted_quadratic
-from imbalance.reproduce import claims_table, load_experiment, load_experiments
-from imbalance.sweep import Sweep
+from imbalance.reporting.reproduce import claims_table, load_experiment, load_experiments
+from imbalance.training.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))

@@ -14,7 +14,7 @@ from imbalance.analysis.labelled import (
     score,
     time_to_fraction,
 )
-from imbalance.results import DIVERGED, FINISHED, NOT_RUN, join
+from imbalance.storage.results import DIVERGED, FINISHED, NOT_RUN, join
 
 RATES = (0.01, 0.1, 1.0)
 NAN, INF = np.nan, np.inf

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imbalance import language
+from imbalance.problems import language
 from imbalance.data.folders import real_data
 from imbalance.data.tokenizing import BytePairs
 from imbalance.data.zipf import power_law_counts
 from imbalance.models.transformer import post_norm
-from imbalance.running import run_to_dataset
-from imbalance.sweep import Sweep
+from imbalance.training.running import run_to_dataset
+from imbalance.training.sweep import Sweep
 
 COUNTS = power_law_counts(60, 11, 1.0)
 
@@ -126,5 +126,5 @@ def test_real_data_are_where_the_variable_says(tmp_path, monkeypatch):
     (tmp_path / "mnist").mkdir()
     assert real_data("mnist") == tmp_path / "mnist"
     monkeypatch.setenv("IMBALANCE_DATA", str(tmp_path / "nothing"))
-    with pytest.raises(FileNotFoundError, match="nothing', which is no folder"):
+    with pytest.raises(FileNotFoundError, match="nothing', which is not a folder"):
         real_data("mnist")

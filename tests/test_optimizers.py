@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from imbalance.engine import Engine, advance, microbatched, start
-from imbalance.optimizers import OPTIMIZERS, optimizer_named
-from imbalance.tasks import Objective
+from imbalance.training.engine import Engine, advance, microbatched, start
+from imbalance.training.optimizers import OPTIMIZERS, optimizer_named
+from imbalance.problems.tasks import Objective
 
 T5 = 1e-6  # the specification's tolerance; both sides are float64
 RATE, STEPS = 0.03, 20

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from imbalance import FrequencyBuckets, LossByClass, plots, results
+from imbalance import FrequencyBuckets, LossByClass
+from imbalance.reporting import plots
+from imbalance.storage import results
 from imbalance.analysis.labelled import at_best, at_fixed, compare
-from imbalance.record import Record, load_record
+from imbalance.storage.records import Record, load_record
 
 
 @pytest.fixture(autouse=True)

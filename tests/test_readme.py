@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imbalance import results
+from imbalance.storage import results
 from imbalance.problems import heavy_tailed_linear
-from imbalance.running import run
-from imbalance.sweep import Sweep
+from imbalance.training.running import run
+from imbalance.training.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from imbalance import FrequencyBuckets, LossByClass, class_counts
-from imbalance.record import read_record
+from imbalance.storage.records import read_record
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "analyzers.md"
 TEXT = PAGE.read_text()

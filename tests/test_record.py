@@ -15,8 +15,9 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imbalance import FrequencyBuckets, LossByClass, record, results
-from imbalance.record import ENTRY, ROW, Record, load_record, read_record
+from imbalance import FrequencyBuckets, LossByClass
+from imbalance.storage import records as record, results
+from imbalance.storage.records import ENTRY, ROW, Record, load_record, read_record
 
 C = 5
 STEPS = (0, 3, 10)
@@ -221,7 +222,7 @@ def test_a_file_that_is_no_record_is_refused_and_left_alone(path, content):
 
 KILLED = """
 import sys, time
-from imbalance.record import Record
+from imbalance.storage.records import Record
 from tests.test_record import LABELS, losses_at
 
 record = Record(sys.argv[1], **LABELS)

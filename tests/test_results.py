@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from imbalance import results
-from imbalance.results import DIVERGED, FINISHED, NOT_RUN
+from imbalance.storage import results
+from imbalance.storage.results import DIVERGED, FINISHED, NOT_RUN
 
 SETTINGS = {"problem": {"name": "tiny", "m": 3}, "optimizer": "gd", "seed": 0, "steps": 2}
 

@@ -9,11 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from imbalance.optimizers import OPTIMIZERS
+from imbalance.training.optimizers import OPTIMIZERS
 from imbalance.probes import loss_by_bucket, validation_loss_by_bucket
 from imbalance.problems import Problem, heavy_tailed_linear, weighted_quadratic
-from imbalance.running import run, run_to_dataset
-from imbalance.sweep import Sweep, default_stops, half_decades, linear_stops, log_stops
+from imbalance.training.running import run, run_to_dataset
+from imbalance.training.sweep import Sweep, default_stops, half_decades, linear_stops, log_stops
 
 GD = {"gd": (0.1, 1.0)}
 

@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 from imbalance.analysis import FrequencyBuckets
-from imbalance.engine import microbatched, total
+from imbalance.training.engine import microbatched, total
 from imbalance.probes import loss_by_bucket
 from imbalance.problems import heavy_tailed_linear, power_law_linear, weighted_quadratic
-from imbalance.tasks import Batch, accumulate, next_token
+from imbalance.problems.tasks import Batch, accumulate, next_token
 
 SINGLE_STEP = 1e-6  # relative, float32: sums of a few dozen numbers in another order
 

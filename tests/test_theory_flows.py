@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from imbalance.problems import simple_imbalanced
-from imbalance.running import run_to_dataset
-from imbalance.sweep import Sweep
+from imbalance.training.running import run_to_dataset
+from imbalance.training.sweep import Sweep
 from imbalance.theory import (
     frequent_ranks,
     gradient_flow_bounds,

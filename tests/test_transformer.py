@@ -11,13 +11,13 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbalance.engine import Engine, advance, microbatched, start, total
+from imbalance.training.engine import Engine, advance, microbatched, start, total
 from imbalance.models.attention import CausalAttention, _kernel
 from imbalance.models.last_layer import FrozenFeatures, LastLayer
 from imbalance.models.layers import dropped, sinusoids
 from imbalance.models.transformer import Transformer, gpt2, post_norm
-from imbalance.optimizers import OPTIMIZERS
-from imbalance.tasks import Batch, Objective, accumulate, next_token
+from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.problems.tasks import Batch, Objective, accumulate, next_token
 
 FORWARD = 2e-5  # absolute, of logits and losses of size 1 to 4 in float32 against float64
 SUMS = 1e-5  # relative: sums over the same numbers in another order
@@ -511,5 +511,5 @@ def test_what_cannot_be_built_is_refused(change, message):
 
 
 def test_heads_must_share_the_width():
-    with pytest.raises(ValueError, match="10 features cannot be shared by 4 heads"):
+    with pytest.raises(ValueError, match="10 features cannot be split into 4 heads"):
         CausalAttention(10, 4, key=jax.random.key(0))

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from imbalance import vision
-from imbalance.running import run_to_dataset
-from imbalance.sweep import Sweep
+from imbalance.problems import vision
+from imbalance.training.running import run_to_dataset
+from imbalance.training.sweep import Sweep
 
 
 @pytest.fixture(scope="module")

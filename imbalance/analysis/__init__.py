@@ -1,4 +1,4 @@
-"""Losses by class and by frequency, from arrays of labels and losses: NumPy in, NumPy out."""
+"""Losses by class and by frequency from arrays of labels and losses, in NumPy."""
 
 from imbalance.analysis.buckets import FrequencyBuckets
 from imbalance.analysis.counts import class_counts

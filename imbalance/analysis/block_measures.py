@@ -1,8 +1,7 @@
-"""How gradients and curvature go together over blocks of parameters, and how unequal blocks are.
+"""Association of gradients and curvature across blocks of parameters, and spread of the blocks.
 
-A block is a class (its row of the output layer) or a tensor. Functions take stored arrays, NumPy's
-with the blocks on the last axes or xarray's with a dimension of the given name, and return the same
-kind.
+A block is a class (its row of the output layer) or a tensor. Functions take NumPy arrays with the
+blocks on the last axes, or xarray objects with named dimensions, and return the same kind.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,23 +14,23 @@ Values = Any  # numbers of NumPy or xarray
 
 
 def pearson(x: Values, y: Values, dim: str = "class") -> Values:
-    """Pearson correlation over blocks; of logarithms it belongs to a log-log plot as Figure 7.
+    """Pearson correlation over blocks; for a log-log plot such as Figure 7, pass logarithms.
 
-    Here and in the two that follow, blocks of which a value is NaN or infinite are left out, and
-    the result is NaN where one side is constant or fewer than two blocks are left.
+    Here and in the next two functions, blocks with a NaN or infinite value are left out. The result
+    is NaN where one side is constant or fewer than two blocks are left.
     """
     return _of_pairs(_pearson, x, y, dim)
 
 
 def spearman(x: Values, y: Values, dim: str = "class") -> Values:
-    """Spearman's rank correlation over blocks (T18, T19); equal values share their mean rank."""
+    """Spearman's rank correlation over blocks; equal values share their mean rank."""
     return _of_pairs(lambda x, y: _pearson(_mean_rank(x), _mean_rank(y)), x, y, dim)
 
 
 def log_log_slope(x: Values, y: Values, dim: str = "class") -> Values:
-    """Least-squares slope of ``log y`` against ``log x``; only blocks where both are positive.
+    """Least-squares slope of ``log y`` against ``log x``, over blocks where both are positive.
 
-    Figure 7 and T18 have the gradient norm as x and the Hessian trace as y.
+    In Figure 7, x is the gradient norm and y the Hessian trace.
     """
 
     def slope(x: np.ndarray, y: np.ndarray) -> float:
@@ -45,13 +44,13 @@ def log_log_slope(x: Values, y: Values, dim: str = "class") -> Values:
 def bucket_median(values: Values, bucket_of_class: Values, dim: str = "class") -> Values:
     """Median over the classes of each bucket, ``[..., bucket]``; NaN for an empty bucket.
 
-    A correlation over all classes is mostly that of noise within the rarest level, which has half
-    of them: test by level, and report both (Figure 7).
+    Half of all classes lie in the rarest level, so a correlation over all classes mostly shows the
+    noise within it. Test the medians of the levels, and report both (Figure 7).
 
     Args:
-      values: ``[..., class]``.
+      values: values of the classes, ``[..., class]``.
       bucket_of_class: integers ``[class]``, -1 for a class in no bucket.
-      dim: name of the classes.
+      dim: name of the class dimension.
     """
     bucket = np.asarray(bucket_of_class)
 
@@ -66,13 +65,13 @@ def bucket_median(values: Values, bucket_of_class: Values, dim: str = "class") -
 def diagonal_dominance(
     block_trace: Values, dims: tuple[str, str] = ("class", "other_class")
 ) -> Values:
-    """``median |tr H_kk| / median |tr H_kj|`` over k and over ``j ≠ k`` (T20, section G.6).
+    """``median |tr H_kk| / median |tr H_kj|``, over k and over ``j ≠ k`` (Figure 9).
 
-    Exactly ``class - 1`` where all classes have equal probability (W = 0).
+    Exactly the number of classes minus one where all have equal probability (W = 0).
 
     Args:
-      block_trace: ``[..., class, class]``.
-      dims: names of these two axes.
+      block_trace: traces of the blocks, ``[..., class, class]``.
+      dims: names of the two class dimensions.
     """
 
     def ratio(trace: np.ndarray) -> np.ndarray:
@@ -85,14 +84,14 @@ def diagonal_dominance(
 def sharpness_of_classes(
     direction: Values, product: Values, dims: tuple[str, str] = ("class", "coordinate")
 ) -> Values:
-    """What each class adds to the curvature along an update, ``v_k·(H v)_k / ‖v‖²`` (section H.8).
+    """Contribution of each class to the curvature along an update, ``v_k·(H v)_k / ‖v‖²``.
 
-    Their sum is the directional sharpness ``vᵀ H v / ‖v‖²``.
+    Their sum is the directional sharpness ``vᵀ H v / ‖v‖²`` (Pan and Li 2023, arXiv 2306.00204).
 
     Args:
-      direction: v, ``[..., class, coordinate]``.
-      product: H v, of the same shape.
-      dims: names of these two axes.
+      direction: update v, ``[..., class, coordinate]``.
+      product: Hessian times v, of the same shape.
+      dims: names of the class and coordinate dimensions.
     """
 
     def parts(v: np.ndarray, product: np.ndarray) -> np.ndarray:
@@ -102,10 +101,10 @@ def sharpness_of_classes(
 
 
 def jensen_shannon(one: Values, other: Values, dim: str = "point") -> Values:
-    """Jensen-Shannon distance of two densities on one grid, 0 to ``sqrt(log 2)`` (section H.4).
+    """Jensen-Shannon distance of two densities on one grid, from 0 to ``sqrt(log 2)``.
 
-    The square root of ``½ KL(p, m) + ½ KL(q, m)`` with ``m = (p + q) / 2``, in nats, of densities
-    that are first divided by their sums. For spectra of many scales use a grid of logarithms.
+    The square root of ``½ KL(p, m) + ½ KL(q, m)`` with ``m = (p + q) / 2``, in nats. Densities are
+    first divided by their sums. For spectra that span many scales, use a logarithmic grid.
 
     Raises:
       ValueError: if a density is negative or NaN somewhere, or zero everywhere.
@@ -114,9 +113,9 @@ def jensen_shannon(one: Values, other: Values, dim: str = "point") -> Values:
 
 
 def mean_jensen_shannon(density: Values, dims: tuple[str, str] = ("block", "point")) -> Values:
-    """Mean distance of the densities ``[..., block, point]`` over all pairs of blocks.
+    """Mean `jensen_shannon` distance over all pairs of blocks of ``[..., block, point]``.
 
-    Of Hessian spectra at the start of training this is JS⁰ of section H.4.
+    For Hessian spectra at initialisation, this is JS⁰ of Zhang et al. 2024 (arXiv 2402.16788).
 
     Raises:
       ValueError: as `jensen_shannon`, or if there are fewer than two blocks.
@@ -137,7 +136,7 @@ def mean_jensen_shannon(density: Values, dims: tuple[str, str] = ("block", "poin
 
 
 def gini(values: Values, dim: str = "block") -> Values:
-    """Gini coefficient of numbers of 0 or more: 0 if all are equal, ``1 - 1/n`` if one has all."""
+    """Gini coefficient of nonnegative numbers: 0 if all are equal, ``1 - 1/n`` if one has all."""
 
     def coefficient(values: np.ndarray) -> np.ndarray:
         n = values.shape[-1]
@@ -147,9 +146,10 @@ def gini(values: Values, dim: str = "block") -> Values:
 
 
 def gradient_heterogeneity(gradient_norm: Values, size: Values, dim: str = "block") -> Values:
-    """Gini coefficient of ``‖g_b‖ / sqrt(P_b)`` over blocks of P_b parameters (section H.7).
+    """Gini coefficient of ``‖g_b‖ / sqrt(P_b)`` over blocks of P_b parameters.
 
-    The specification is unsure of this normalisation; over classes, equal in size, it is none.
+    After Tomihari and Sato 2025 (arXiv 2502.00213), whose normalisation may differ. Over classes,
+    which are equal in size, the normalisation has no effect.
     """
 
     def per_parameter(norm: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -160,23 +160,27 @@ def gradient_heterogeneity(gradient_norm: Values, size: Values, dim: str = "bloc
 
 
 def gradient_complexity(gradient_norm: Values, hessian_norm: Values, dim: str = "block") -> Values:
-    """``Λ_G = Σ_b ‖g_b‖² ‖H_b‖ / Σ_b ‖g_b‖²``, which controls gradient descent (section H.7).
+    """``Λ_G = Σ_b ‖g_b‖² ‖H_b‖ / Σ_b ‖g_b‖²``, which controls gradient descent.
+
+    After Tomihari and Sato 2025 (arXiv 2502.00213).
 
     Args:
-      gradient_norm: of each block.
+      gradient_norm: norm of each block's gradient.
       hessian_norm: largest absolute eigenvalue of each block's Hessian.
-      dim: name of the blocks.
+      dim: name of the block dimension.
     """
     return parameter_complexity(gradient_norm**2, hessian_norm, dim)
 
 
 def parameter_complexity(size: Values, hessian_norm: Values, dim: str = "block") -> Values:
-    """``Λ_P = Σ_b P_b ‖H_b‖ / Σ_b P_b``, which controls sign-like methods (section H.7).
+    """``Λ_P = Σ_b P_b ‖H_b‖ / Σ_b P_b``, which controls sign-like methods.
+
+    After Tomihari and Sato 2025 (arXiv 2502.00213).
 
     Args:
       size: number of parameters P_b of each block.
-      hessian_norm: as for `gradient_complexity`.
-      dim: name of the blocks.
+      hessian_norm: largest absolute eigenvalue of each block's Hessian.
+      dim: name of the block dimension.
     """
 
     def mean(size: np.ndarray, curvature: np.ndarray) -> np.ndarray:
@@ -188,7 +192,7 @@ def parameter_complexity(size: Values, hessian_norm: Values, dim: str = "block")
 def _apply(
     function: Callable, *values: Values, core: Sequence[Sequence[str]], result: Sequence[str] = ()
 ) -> Values:
-    """``function`` of float64 arrays that have the ``core`` dimensions last."""
+    """``function`` applied to float64 arrays that have the ``core`` dimensions last."""
     return xr.apply_ufunc(
         lambda *arrays: function(*(np.asarray(array, np.float64) for array in arrays)),
         *values,
@@ -199,7 +203,7 @@ def _apply(
 
 
 def _of_pairs(function: Callable, x: Values, y: Values, dim: str) -> Values:
-    """``function`` of every two lines along ``dim``, without what is not finite."""
+    """``function`` applied to each pair of lines along ``dim``, without values not finite."""
 
     def of_lines(x: np.ndarray, y: np.ndarray) -> float:
         both = np.isfinite(x) & np.isfinite(y)
@@ -215,7 +219,7 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
-    # What equals its first value is constant, whatever its rounded mean.
+    # Values that equal the first one are constant, whatever their rounded mean.
     return values - values.mean() if np.any(values != values[:1]) else np.zeros_like(values)
 
 
@@ -232,7 +236,7 @@ def _jensen_shannon(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     middle = (p + q) / 2
 
     def divergence(p: np.ndarray) -> np.ndarray:
-        # 0 log 0 = 0, and half of the smallest number is 0.
+        # 0 log 0 = 0, and half of the smallest float is 0.
         seen = (p > 0) & (middle > 0)
         ratio = np.divide(p, middle, out=np.ones_like(middle), where=seen)
         return np.sum(p * np.log(ratio), -1)

@@ -1,4 +1,4 @@
-"""Classes grouped by how frequent they are (section A.2)."""
+"""Classes grouped by frequency."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,20 +12,20 @@ from imbalance.analysis.counts import checked_masses, rank_order
 
 @dataclass(frozen=True, eq=False)
 class FrequencyBuckets:
-    """Every class that occurs, in one bucket; bucket 0 holds the most frequent classes.
+    """A partition of the classes that occur; bucket 0 holds the most frequent classes.
 
     Make one with `from_counts` or `from_masses` (equal mass), `quantile` (equal numbers of
     classes), `log2` (octaves), `thresholds` (many-, medium-, few-shot) or `levels` (equal counts),
-    or give a grouping of your own. The arrays are copies and read-only.
+    or pass your own grouping. The arrays are copies and read-only.
 
     Attributes:
       counts: examples of each class, int64 ``[class]``; real masses, float64, from `from_masses`.
-      bucket_of_class: int32 ``[class]``; -1 where the count is zero, for such a class is in none.
-      num_buckets: how many there are, empty ones included.
+      bucket_of_class: bucket of each class, int32 ``[class]``; -1 where the count is zero.
+      num_buckets: number of buckets, including empty ones.
 
     Raises:
       TypeError: if counts are not real numbers, or buckets not integers.
-      ValueError: if counts are as `checked_masses` forbids, or the buckets do not fit them.
+      ValueError: if `checked_masses` rejects the counts, or the buckets do not fit them.
     """
 
     counts: np.ndarray
@@ -58,58 +58,58 @@ class FrequencyBuckets:
 
     @classmethod
     def from_counts(cls, counts: ArrayLike, num_buckets: int = 10) -> Self:
-        """Groups of about equal mass (section A.2), exactly.
+        """Buckets of about equal mass, in exact integer arithmetic.
 
-        Going from the most frequent class to the least (ties: lower index first), a bucket ends
-        with the first class at which a ``q / num_buckets`` share of the n examples is reached,
-        ``q = 1 .. num_buckets - 1``: a class that crosses the share goes to the more frequent side.
-        A class that crosses several leaves empty buckets behind it.
+        Classes are taken from the most to the least frequent (ties: lower index first). Bucket
+        ``q = 1 .. num_buckets - 1`` ends with the first class at which the share ``q /
+        num_buckets`` of the examples is reached: a class that crosses the share goes to the more
+        frequent side. A class that crosses several shares leaves empty buckets behind it. See
+        "Buckets of equal mass" in docs/method.md.
 
         Args:
-          counts: integers ``[class]``; zero where a class does not occur.
-          num_buckets: how many.
+          counts: examples of each class, integers ``[class]``; zero if it does not occur.
+          num_buckets: number of buckets.
 
         Raises:
           TypeError: if counts are not integers.
-          ValueError: if counts are as `checked_masses` forbids, or there is not one bucket.
+          ValueError: if `checked_masses` rejects the counts, or ``num_buckets`` is less than 1.
         """
         counts = _checked_counts(counts)
         total = int(counts.sum())
-        # cum * g >= q * n, as the least integer cum: float shares miss it (m=11, g=11 and m=7, g=10
-        # of A.2).
+        # The least integer cum with cum * g >= q * n. Float shares miss it, as at m = 7, g = 10.
         least = [-(-q * total // num_buckets) for q in range(1, num_buckets)]
         return cls(counts, _split_by_mass(counts, np.array(least, np.int64)), num_buckets)
 
     @classmethod
     def from_masses(cls, mass: ArrayLike, num_buckets: int) -> Self:
-        """As `from_counts`, for real masses such as probabilities (Figure 6).
+        """Buckets of about equal mass for real masses such as probabilities (Figure 6).
 
-        Sums are float64, so a class that reaches a share exactly may fall on either side of it;
-        where the masses are counts, use `from_counts`.
+        Sums are float64, so a class that reaches a share exactly may fall on either side of it. For
+        counts, use `from_counts`.
 
         Args:
-          mass: real numbers ``[class]``; zero where a class does not occur.
-          num_buckets: how many.
+          mass: mass of each class, real numbers ``[class]``; zero if it does not occur.
+          num_buckets: number of buckets.
 
         Raises:
           TypeError: if masses are not real numbers.
-          ValueError: if masses are as `checked_masses` forbids, or there is not one bucket.
+          ValueError: if `checked_masses` rejects the masses, or ``num_buckets`` is less than 1.
         """
         mass = checked_masses(mass).astype(np.float64)
-        total = np.cumsum(mass[rank_order(mass)])[-1]  # the sum that the shares are compared with
+        total = np.cumsum(mass[rank_order(mass)])[-1]  # summed in the order of the partial sums
         least = np.arange(1, num_buckets) / num_buckets * total
         return cls(mass, _split_by_mass(mass, least), num_buckets)
 
     @classmethod
     def levels(cls, counts: ArrayLike) -> Self:
-        """One bucket for each distinct count, the largest first: the groups i of section A.1.
+        """One bucket for each distinct count, the largest first, such as the groups of Figure 4.
 
         Args:
-          counts: integers ``[class]``; zero where a class does not occur.
+          counts: examples of each class, integers ``[class]``; zero if it does not occur.
 
         Raises:
           TypeError: if counts are not integers.
-          ValueError: if counts are as `checked_masses` forbids.
+          ValueError: if `checked_masses` rejects the counts.
         """
         counts = _checked_counts(counts)
         occurring = np.unique(counts[counts > 0])  # ascending
@@ -118,17 +118,17 @@ class FrequencyBuckets:
 
     @classmethod
     def quantile(cls, counts: ArrayLike, num_buckets: int) -> Self:
-        """Groups of about equal numbers of the classes that occur, by rank.
+        """Buckets of about equal numbers of the classes that occur, by rank.
 
-        As `from_counts` if each of these classes had one example: the sizes differ by one at most.
+        The numbers of classes differ by at most one.
 
         Args:
-          counts: integers ``[class]``; zero where a class does not occur.
-          num_buckets: how many.
+          counts: examples of each class, integers ``[class]``; zero if it does not occur.
+          num_buckets: number of buckets.
 
         Raises:
           TypeError: if counts are not integers.
-          ValueError: if counts are as `checked_masses` forbids, or there is not one bucket.
+          ValueError: if `checked_masses` rejects the counts, or ``num_buckets`` is less than 1.
         """
         counts = _checked_counts(counts)
         order = rank_order(counts)[: np.count_nonzero(counts)]
@@ -140,15 +140,15 @@ class FrequencyBuckets:
     def log2(cls, counts: ArrayLike) -> Self:
         """One bucket for each octave ``2^k .. 2^(k+1) - 1`` of counts, the largest counts first.
 
-        From the octave of the most frequent class down to that of the rarest; an octave between
-        them in which there is no class is an empty bucket.
+        The octaves run from that of the most frequent class down to that of the rarest; an octave
+        without a class is an empty bucket.
 
         Args:
-          counts: integers ``[class]``; zero where a class does not occur.
+          counts: examples of each class, integers ``[class]``; zero if it does not occur.
 
         Raises:
           TypeError: if counts are not integers.
-          ValueError: if counts are as `checked_masses` forbids.
+          ValueError: if `checked_masses` rejects the counts.
         """
         counts = _checked_counts(counts)
         bottom, top = int(counts[counts > 0].min()), int(counts.max())
@@ -157,18 +157,19 @@ class FrequencyBuckets:
 
     @classmethod
     def thresholds(cls, counts: ArrayLike, least: ArrayLike) -> Self:
-        """Groups by count: a class is in the first bucket q with ``least[q] <= count``.
+        """Buckets by count: a class is in the first bucket q with ``least[q] <= count``.
 
-        A last bucket holds the rest, so ``[100, 20]`` makes three: many-, medium- and few-shot.
+        The last bucket holds the rest: ``[100, 20]`` makes three, many-, medium- and few-shot.
 
         Args:
-          counts: integers ``[class]``; zero where a class does not occur.
-          least: integers ``[bucket - 1]``, 1 or more and strictly decreasing.
+          counts: examples of each class, integers ``[class]``; zero if it does not occur.
+          least: smallest counts of all buckets but the last, integers ``[bucket - 1]``, 1 or more
+            and strictly decreasing.
 
         Raises:
           TypeError: if counts or ``least`` are not integers.
-          ValueError: if counts are as `checked_masses` forbids, or ``least`` is empty, does not
-            fall, or goes below 1.
+          ValueError: if `checked_masses` rejects the counts, or ``least`` is empty, does not
+            decrease, or goes below 1.
         """
         counts = _checked_counts(counts)
         least = np.asarray(least)
@@ -184,21 +185,21 @@ class FrequencyBuckets:
 
     @cached_property
     def num_classes(self) -> np.ndarray:
-        """Classes in each bucket, int64 ``[bucket]``."""
+        """Number of classes in each bucket, int64 ``[bucket]``."""
         occurs = self.counts > 0
         return np.bincount(self.bucket_of_class[occurs], minlength=self.num_buckets)
 
     @cached_property
     def num_examples(self) -> np.ndarray:
-        """Examples in each bucket, of the dtype of ``counts``, ``[bucket]``."""
+        """Number of examples in each bucket, ``[bucket]``, of the dtype of ``counts``."""
         return self._sum(self.counts)
 
     @cached_property
     def unigram_loss(self) -> np.ndarray:
         """Loss in nats of a model that outputs the class frequencies, float64 ``[bucket]``.
 
-        ``B_g = Σ n_k ln(n / n_k) / Σ n_k`` over the classes k of the bucket (section A.1); NaN for
-        an empty bucket.
+        ``B_g = Σ n_k ln(n / n_k) / Σ n_k`` over the classes k of the bucket; NaN for an empty
+        bucket.
         """
         occurs = self.counts > 0
         surprise = np.zeros(len(self.counts))
@@ -229,7 +230,7 @@ def _split_by_mass(mass: np.ndarray, least: np.ndarray) -> np.ndarray:
     """Bucket of each class, split after the first class at which each of ``least`` is reached."""
     order = rank_order(mass)
     order = order[: np.count_nonzero(mass)]
-    # Repeated ends are empty buckets, as in np.split(order, end).
+    # A repeated end makes an empty bucket, as in np.split(order, end).
     end = np.searchsorted(np.cumsum(mass[order]), least, side="left") + 1
     bucket_of_class = np.full(len(mass), -1, np.int32)
     bucket_of_class[order] = np.searchsorted(end, np.arange(len(order)), side="right")
@@ -237,6 +238,6 @@ def _split_by_mass(mass: np.ndarray, least: np.ndarray) -> np.ndarray:
 
 
 def _split_by_count(counts: np.ndarray, least: ArrayLike) -> np.ndarray:
-    """Bucket of each class; ``least``, ascending, are the smallest counts of all but the last."""
+    """Bucket of each class; ``least``, ascending: the smallest counts of all but the last."""
     reached = np.searchsorted(np.asarray(least, np.int64), counts, side="right")
     return np.where(counts > 0, np.size(least) - reached, -1)

@@ -1,4 +1,4 @@
-"""Arrays of any library as NumPy arrays, with errors that say what was wrong and where."""
+"""Conversion of any library's arrays to NumPy, with errors that say what is wrong and where."""
 
 from typing import Any
 
@@ -6,38 +6,38 @@ import numpy as np
 
 
 def as_numpy(array: Any) -> np.ndarray:
-    """``array`` in host memory: NumPy's, PyTorch's, JAX's or a list.
+    """``array`` as a NumPy array in host memory; it may be NumPy's, PyTorch's, JAX's or a list.
 
-    Float types that NumPy does not know, such as bfloat16, become float32.
+    Float types that NumPy lacks, such as bfloat16, become float32.
     """
-    if hasattr(array, "detach"):  # PyTorch's numpy() takes neither gradients nor GPUs nor bfloat16
+    if hasattr(array, "detach"):  # PyTorch's numpy() refuses gradients, GPU tensors and bfloat16
         array = array.detach().cpu()
         if array.dtype.is_floating_point and array.dtype.itemsize < 4:
             array = array.float()
         array = array.numpy()
     array = np.asarray(array)
-    if array.dtype.kind == "V" and array.dtype.names is None:  # the extension types that JAX uses
+    if array.dtype.kind == "V" and array.dtype.names is None:  # JAX's extension types
         array = array.astype(np.float32)
     return array
 
 
 def checked_losses(loss: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """``loss`` as float64 ``[example]``, however it was shaped; it may hold NaN.
+    """``loss``, flattened to float64 ``[example]``; it may hold NaN.
 
     Raises:
       TypeError: if losses are not real numbers.
-      ValueError: if their shape is not ``shape``, the one of the labels.
+      ValueError: if their shape is not ``shape``, that of the labels.
     """
     loss = _checked_numbers("losses", loss, shape)
     return loss.reshape(-1).astype(np.float64, copy=False)
 
 
 def checked_weights(weight: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """``weight`` as float64 ``[example]``, however it was shaped; a boolean mask is 0 and 1.
+    """``weight``, flattened to float64 ``[example]``; a boolean mask becomes 0 and 1.
 
     Raises:
       TypeError: if weights are not real numbers.
-      ValueError: if their shape is not ``shape``, the one of the labels, or one is negative or not
+      ValueError: if their shape is not ``shape``, that of the labels, or one is negative or not
         finite.
     """
     weight = _checked_numbers("weights", weight, shape)

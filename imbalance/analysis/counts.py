@@ -1,4 +1,4 @@
-"""How often each class occurs."""
+"""Class counts: how many examples each class has."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +16,8 @@ def class_counts(label: ArrayLike, num_classes: int | None = None) -> np.ndarray
 
     Raises:
       TypeError: if labels are not of an integer dtype.
-      ValueError: if labels are not one-dimensional or out of range, or ``num_classes`` is None and
-        there is no label to take it from.
+      ValueError: if labels are not one-dimensional or are out of range, or ``num_classes`` is None
+        and there is no label.
     """
     label = checked_labels(label, num_classes)
     if num_classes is None and label.size == 0:
@@ -26,7 +26,7 @@ def class_counts(label: ArrayLike, num_classes: int | None = None) -> np.ndarray
 
 
 def checked_labels(label: ArrayLike, num_classes: int | None = None) -> np.ndarray:
-    """``label`` as an integer array ``[example]``; raises as `class_counts` tells."""
+    """``label`` as an integer array ``[example]``; raises as `class_counts` does."""
     label = np.asarray(label)
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; give 1 or more.")
@@ -49,7 +49,7 @@ def checked_labels(label: ArrayLike, num_classes: int | None = None) -> np.ndarr
 
 
 def checked_masses(mass: ArrayLike) -> np.ndarray:
-    """``mass [class]``, counts or real masses, as int64 or float64.
+    """``mass [class]``: counts as int64, real masses as float64.
 
     Raises:
       TypeError: if the masses are not real numbers.
@@ -77,8 +77,8 @@ def checked_masses(mass: ArrayLike) -> np.ndarray:
 def rank_order(counts: ArrayLike) -> np.ndarray:
     """Classes from the most to the least frequent, int ``[class]``.
 
-    Classes of equal count keep the order of their indices. (The paper's code leaves that order to
-    an unstable sort, section A.2.)
+    Classes of equal count keep the order of their indices; the paper's code leaves that order to an
+    unstable sort.
 
     Args:
       counts: examples of each class ``[class]``, or real masses.
@@ -92,7 +92,7 @@ def rank_order(counts: ArrayLike) -> np.ndarray:
 def entropy(counts: ArrayLike) -> float:
     """Entropy of the class frequencies in nats, ``H(π) = Σ π_k ln(1/π_k)``.
 
-    It is the loss of a model that knows the frequencies and nothing else (section A.1).
+    It is the loss of a model that always predicts the class frequencies.
 
     Args:
       counts: examples of each class ``[class]``, or real masses; need not be normalised.

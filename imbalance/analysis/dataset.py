@@ -1,4 +1,4 @@
-"""Losses and class frequencies as labelled arrays, under the names that stored sweeps use."""
+"""Losses and class frequencies as labelled arrays, under the variable names of stored sweeps."""
 
 import numpy as np
 import xarray as xr
@@ -8,7 +8,7 @@ from imbalance.analysis.sums import LossSums
 
 
 def bucket_variables(counts: np.ndarray, buckets: FrequencyBuckets) -> dict[str, xr.DataArray]:
-    """What readers need to know of classes and buckets, to store beside the losses."""
+    """Description of the classes and buckets, to be stored with the losses."""
     return {
         "class_count": xr.DataArray(
             counts, dims="class", attrs={"long_name": "examples of each class"}
@@ -31,7 +31,7 @@ def bucket_variables(counts: np.ndarray, buckets: FrequencyBuckets) -> dict[str,
 
 
 def loss_variables(by_class: LossSums | None, by_bucket: LossSums) -> dict[str, xr.DataArray]:
-    """Mean losses overall, by class (where given) and by bucket, with what tells their worth."""
+    """Mean losses overall, by class (if given) and by bucket, with their errors and counts."""
     variables = {
         "loss": xr.DataArray(by_bucket.overall, attrs={"long_name": "mean loss of all examples"})
     }
@@ -43,7 +43,7 @@ def loss_variables(by_class: LossSums | None, by_bucket: LossSums) -> dict[str, 
             ("standard_error", "standard error of the mean loss"),
             ("share", "share of the overall loss"),
             ("weight", "total weight of the examples"),
-            ("count", "examples that the losses are of"),
+            ("count", "number of examples"),
             ("diverged", "losses left out as NaN, infinite or too large"),
         ):
             key = f"{dim}_loss" if name == "mean" else f"{dim}_loss_{name}"

@@ -1,4 +1,4 @@
-"""What a class distribution looks like: its Zipf exponent, its ranks, its rare classes."""
+"""Description of a class distribution: its Zipf exponent, its ranks, its rare classes."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,25 +11,25 @@ from numpy.typing import ArrayLike
 from imbalance.analysis.buckets import FrequencyBuckets
 from imbalance.analysis.counts import checked_masses, rank_order
 
-_PILOT_DRAWS = 32  # their mean is off by a sixth of a standard error
-_BLOCK = 2**20  # numbers that a step of the bootstrap holds at once
+_PILOT_DRAWS = 32  # the error of their mean is a sixth of a standard error
+_BLOCK = 2**20  # numbers held at once by a step of the bootstrap
 
 
 @dataclass(frozen=True)
 class ZipfFit:
-    """A power law ``p_r ∝ r^-exponent`` fitted by `zipf_fit`; printed, a sentence.
+    """A power law ``p_r ∝ r^-exponent`` fitted by `zipf_fit`; prints as a sentence.
 
     Attributes:
-      exponent: corrected for the sorting of the classes.
-      standard_error: of ``exponent``; near 0, where that has no symmetric error, half of the
-        distance to the farther end of a 95 % interval.
-      first_rank: from which rank on classes are fitted.
-      num_classes: fitted.
-      num_examples: of the classes fitted.
-      distance: largest difference of the cumulative shares from those of the law of maximum
-        likelihood, the Kolmogorov-Smirnov distance.
-      worst_rank: where they differ so.
-      p_value: share of the samples of a power law that are at least as far from their fits.
+      exponent: exponent, corrected for the sorting of the classes.
+      standard_error: standard error of ``exponent``; near 0, where the error is not symmetric, half
+        of the distance to the farther end of a 95 % interval.
+      first_rank: first rank fitted.
+      num_classes: number of classes fitted.
+      num_examples: number of examples of these classes.
+      distance: Kolmogorov-Smirnov distance: the largest difference of the cumulative shares from
+        those of the maximum likelihood law.
+      worst_rank: rank of that difference.
+      p_value: share of samples of a power law that are at least as far from their own fits.
     """
 
     exponent: float
@@ -43,10 +43,10 @@ class ZipfFit:
 
     @property
     def is_power_law(self) -> bool:
-        """Whether the counts may be a sample of a power law: ``p >= 0.1``.
+        """Whether the counts are consistent with a sample of a power law, ``p >= 0.1``.
 
-        The threshold of Clauset, Shalizi & Newman (2009), section 4.1. Millions of examples rule
-        out a law that is off by less than a per cent; ``distance`` tells how far off it is.
+        The threshold of Clauset, Shalizi and Newman 2009 (arXiv 0706.1062), Section 4.1. Millions
+        of examples reject even a law that is off by less than a per cent; see ``distance``.
         """
         return self.p_value >= 0.1
 
@@ -71,29 +71,29 @@ def zipf_fit(
     num_draws: int = 199,
     seed: int = 0,
 ) -> ZipfFit:
-    """Fits Zipf's law ``p_r ∝ r^-a``, ``a >= 0``, and tells whether the counts look like it.
+    """Fits Zipf's law ``p_r ∝ r^-a``, ``a >= 0``, and tests whether the counts follow it.
 
-    The model: examples are independent draws from a power law over the classes, and which class has
-    which rank is read off the counts. That makes every law look steeper, equal classes most, so the
-    maximum likelihood exponent is corrected by samples of the law that are sorted and fitted like
-    the counts. They also give its standard error and the p-value.
+    The model: examples are independent draws from a power law over the classes, and the ranks are
+    read off the counts. Sorting makes every law look steeper, equal classes most. The maximum
+    likelihood exponent is therefore corrected by samples of the law that are sorted and fitted like
+    the counts. The samples also give the standard error and the p-value.
 
-    Counts that are exact shares are smoother than any sample. They pass, their exponent too low by
-    the correction, which is small where there are many examples per class.
+    Counts that are exact shares are smoother than any sample. They pass, with an exponent too low
+    by the correction, which is small where there are many examples per class.
 
     Args:
       counts: examples of each class ``[class]``. A zero is a class that could have occurred. To fit
-        those that do occur leave zeros out, and end ``ranks`` where classes are still frequent (20
-        examples, say): of the rare ones those that did not occur are missing.
-      ranks: the first and the last fitted, 1 being the most frequent class; None: all. Text follows
+        only the classes that occur, leave zeros out and end ``ranks`` where classes are still
+        frequent (20 examples, say), since rare classes that did not occur are missing.
+      ranks: first and last rank fitted, 1 being the most frequent class; None: all. Text follows
         one power law over a range of ranks at best.
-      num_draws: samples of the law; the p-value is a multiple of ``1 / (num_draws + 1)``.
-      seed: of the samples.
+      num_draws: number of samples; the p-value is a multiple of ``1 / (num_draws + 1)``.
+      seed: seed of the samples.
 
     Raises:
       TypeError: if counts are not integers.
-      ValueError: if counts are as `checked_masses` forbids, ``ranks`` are not among them, all
-        examples fitted are of one class (no exponent is steep enough), or draws are fewer than 20.
+      ValueError: if `checked_masses` rejects the counts, ``ranks`` are out of range, all examples
+        fitted are of one class (no exponent is steep enough), or draws are fewer than 20.
     """
     counts = np.sort(checked_masses(counts))[::-1]
     if not np.issubdtype(counts.dtype, np.integer):
@@ -114,22 +114,22 @@ def zipf_fit(
     rng = np.random.default_rng(seed)
 
     def samples(exponent: float, num: int) -> tuple[np.ndarray, np.ndarray]:
-        """Exponents and distances ``[draw]`` of samples, sorted and fitted like the counts."""
+        """Exponents and distances ``[draw]`` of samples that are sorted and fitted like counts."""
         law = np.exp(-exponent * log_rank)
-        # Other classes are drawn by the shares they have (as Clauset et al. do, section 4.1), for
-        # those near the ends of the range change places with those inside.
+        # Other classes are drawn by their observed shares (Clauset et al. 2009, Section 4.1), as
+        # classes near the ends of the range change places with those inside.
         p = counts / counts.sum()
         p[fitted] = p[fitted].sum() * law / law.sum()
         fits = []
         for start in range(0, num, block := max(1, _BLOCK // len(counts))):
-            # Rarest first: multinomial subtracts each p from 1, which leaves tiny ones no digits.
+            # Rarest first: multinomial subtracts each p from 1, where tiny ones lose all digits.
             drawn = rng.multinomial(counts.sum(), p[::-1], size=min(block, num - start))
             fits.append(_fit(np.sort(drawn)[:, ::-1][:, fitted], log_rank, exponent))
         exponents, distances, _ = map(np.concatenate, zip(*fits, strict=True))
         return exponents, distances
 
-    # Indirect inference: the exponent whose samples are fitted like the counts. In squares, because
-    # sorting adds about the same to all small squares; a small fit hardly depends on the exponent.
+    # Indirect inference: find the exponent whose samples have the fit of the counts. It works on
+    # squares: sorting adds about the same to all small squares.
     exponent = raw
     for _ in range(8):
         drawn, _ = samples(exponent, _PILOT_DRAWS)
@@ -138,13 +138,13 @@ def zipf_fit(
             break
     drawn, distances = samples(exponent, num_draws)
     square, spread = np.mean(drawn**2), np.std(drawn)
-    if spread < 1e-12:  # all alike, as of two examples in many classes: nothing is known
+    if spread < 1e-12:  # all samples alike, as with two examples in many classes: nothing is known
         spread = 1.0
-    # What is left of a difference between squares after sorting: 1 where that does little.
+    # The part of a difference between squares that survives sorting: 1 where sorting does little.
     above = _root(exponent**2 + (_root(square) + 2 * spread) ** 2 - square)
     slope = (np.mean(samples(above, _PILOT_DRAWS)[0] ** 2) - square) / (above**2 - exponent**2)
     slope = max(0.1, slope)
-    like = max(raw, _root(square - slope * exponent**2))  # no less than samples of exponent 0 have
+    like = max(raw, _root(square - slope * exponent**2))  # at least that of samples of exponent 0
     low, middle, high = (
         _root(exponent**2 + (fit**2 - square) / slope)
         for fit in (max(0.0, like - 2 * spread), raw, like + 2 * spread)
@@ -157,7 +157,7 @@ def zipf_fit(
         num_examples=int(counts[fitted].sum()),
         distance=distance,
         worst_rank=first + worst,
-        # As near as the solver can tell: two classes fit some power law at distance 0.
+        # The tolerance is the solver's: two classes fit some power law at distance 0.
         p_value=float((1 + np.count_nonzero(distances >= distance - 1e-9)) / (1 + num_draws)),
     )
 
@@ -173,7 +173,7 @@ class RankFrequency(NamedTuple):
 
 
 def rank_frequency(counts: ArrayLike) -> RankFrequency:
-    """Ranks from 1 in `rank_order`, and what belongs to them.
+    """Ranks from 1, in `rank_order`, with their classes, counts and shares.
 
     Args:
       counts: examples of each class ``[class]``, or real masses.
@@ -191,18 +191,18 @@ def rank_frequency(counts: ArrayLike) -> RankFrequency:
 def tail_mass(
     counts: ArrayLike, classes: float | None = None, *, below: float | None = None
 ) -> float:
-    """Share of the examples that rare classes have.
+    """Share of the examples that belong to rare classes.
 
-    ``tail_mass(counts, 0.5)``: the rarer half of the classes that occur. ``tail_mass(counts,
-    below=20)``: those of fewer than 20 examples.
+    ``tail_mass(counts, 0.5)`` is that of the rarer half of the classes that occur,
+    ``tail_mass(counts, below=20)`` that of classes with fewer than 20 examples.
 
     Args:
       counts: examples of each class ``[class]``, or real masses.
-      classes: share of the classes that occur, 0 to 1; of a number that is not whole, the floor.
-      below: the count that they stay below; give this or ``classes``.
+      classes: share of the classes that occur, 0 to 1; their number is rounded down.
+      below: upper bound of the counts, exclusive; give this or ``classes``.
 
     Raises:
-      TypeError: as `checked_masses`, or unless one of ``classes`` and ``below`` is given.
+      TypeError: as `checked_masses`, or unless exactly one of ``classes`` and ``below`` is given.
       ValueError: as `checked_masses`, or if ``classes`` is not in 0 .. 1.
     """
     mass = np.sort(checked_masses(counts))
@@ -212,14 +212,14 @@ def tail_mass(
         tail = mass[mass < below]
     elif 0 <= classes <= 1:
         mass = mass[mass > 0]
-        tail = mass[: int(Fraction(str(classes)) * len(mass))]  # as floats 0.29 * 100 < 29
+        tail = mass[: int(Fraction(str(classes)) * len(mass))]  # in floats 0.29 * 100 < 29
     else:
         raise ValueError(f"classes is {classes}; give a share of the classes, 0 to 1.")
     return tail.sum().item() / mass.sum().item()
 
 
 def bucket_table(buckets: FrequencyBuckets) -> str:
-    """Text to print: classes, examples, their counts and unigram loss of each bucket."""
+    """Printable table of each bucket's classes, examples, counts and unigram loss."""
     rows = [("bucket", "classes", "examples", "share", "counts", "unigram loss")]
     total = buckets.counts.sum()
     number = "d" if buckets.counts.dtype.kind == "i" else ".4g"
@@ -246,13 +246,14 @@ def _fit(
     """Maximum likelihood power laws of ``ranked [draw, rank]``, non-increasing counts.
 
     Returns:
-      Exponents, distances of the cumulative shares and where they are reached, each ``[draw]``.
+      Exponents, distances of the cumulative shares and the places of those, each ``[draw]``.
     """
     total = np.maximum(ranked.sum(axis=1), 1)
-    # A sample all of one class would be fitted by infinity: half an example more at the next rank.
+    # A sample all of one class has an infinite exponent: add half an example at the next rank.
     mean = np.maximum(ranked @ log_rank, log_rank[1] / 2) / total
-    # Solves E_a[ln r] = mean, where E falls as a grows. Newton in ln E, which is straight at large
-    # a; at most doubling a, and halving the bracket where it would leave that. Sorted: a >= 0.
+    # Solves E_a[ln r] = mean; E falls as a grows, and a >= 0 as counts are sorted. Newton's method
+    # in ln E, nearly straight at large a. A step at most doubles a; one that would leave the
+    # bracket becomes a bisection.
     a = np.full(len(mean), start)
     low, high = np.zeros(len(mean)), np.full(len(mean), np.inf)
     law, moved = np.empty(0), np.full(1, np.inf)

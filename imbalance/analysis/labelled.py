@@ -1,12 +1,14 @@
-"""Choosing and comparing runs of a stored sweep or record: functions of labelled datasets.
+"""Selection and comparison of runs of a stored sweep or record, as functions of datasets.
 
-Section C.4 of the specification: at a horizon, take the worst seed of every learning rate and then
-the best rate. Two rules say which rates may win, and the answer can depend on the rule:
+A learning rate is scored by the loss of its worst seed at a horizon, and the rate with the lowest
+score wins. Two rules say how a rate is scored, and the winner can depend on the rule:
 
-- ``"final"`` (rule F, the authors' code): any rate whose final loss is finite and at most 1.5 times
-  the initial one; other final losses count as the initial one. A run may explode on its way.
-- ``"stable"`` (rule S): only rates whose loss never exceeds 1.5 times the initial one, at any step
-  and seed.
+- ``"final"`` (rule F, the authors' code): the final loss counts. If it is not finite, or more than
+  1.5 times the initial loss, the initial loss counts instead. A run may explode on its way.
+- ``"stable"`` (rule S): only rates whose loss never exceeds 1.5 times the initial loss, at any step
+  and seed, can win.
+
+See "Choosing a learning rate" in docs/method.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +21,7 @@ RULES = {
     "stable": "rule S: only rates whose loss never exceeds 1.5 times the initial one",
 }
 DIVERGED_FACTOR = 1.5
-NOT_RUN, DIVERGED = 0, 2  # of the status of a cell of the grid, as `results` stores it
+NOT_RUN, DIVERGED = 0, 2  # values of ``status`` in stored results
 
 
 def loss_at(dataset: xr.Dataset, step: int, variable: str = "loss") -> xr.DataArray:
@@ -37,16 +39,16 @@ def loss_at(dataset: xr.Dataset, step: int, variable: str = "loss") -> xr.DataAr
 
 
 def highest_loss(dataset: xr.Dataset, step: int) -> xr.DataArray:
-    """The largest loss of a run in steps 0 to ``step``, infinite where it was not finite."""
+    """The largest loss of each run in steps 0 to ``step``; infinite if one was not finite."""
     every_step = dataset["train_loss"].where(dataset["train_step"] < step, -np.inf)
-    # Frozen and exploding runs leave NaN behind; a run that was never made is masked by its status.
+    # Frozen and exploding runs leave NaN behind; runs that were not made are masked by `score`.
     every_step = every_step.where(np.isfinite(every_step) | (dataset["train_step"] >= step), np.inf)
     last = loss_at(dataset, step)
     return xr.ufuncs.maximum(every_step.max("train_step"), last.where(np.isfinite(last), np.inf))
 
 
 def score(dataset: xr.Dataset, step: int, rule: str = "stable") -> xr.DataArray:
-    """Loss of every learning rate at ``step`` in its worst seed; infinite where it may not win.
+    """Loss of each learning rate at ``step`` in its worst seed; infinite if it cannot win.
 
     Raises:
       ValueError: for an unknown rule, or a step that was not measured.
@@ -68,13 +70,14 @@ def best_learning_rate(dataset: xr.Dataset, step: int, rule: str = "stable") -> 
 
     Args:
       dataset: a joined sweep with ``loss``, ``train_loss`` and ``status``.
-      step: the horizon; losses must have been measured there.
-      rule: which rates may win, one of `RULES`.
+      step: horizon, a step at which losses were measured.
+      rule: selection rule, one of `RULES`.
 
     Returns:
-      ``learning_rate`` (NaN if no rate may win), ``loss`` in the worst seed, ``position`` in the
-      dataset's grid, and ``edge``: "smallest tried" or "largest tried" where the best rate stands
-      at the edge of its optimizer's grid, so that a wider one might do better, else "".
+      ``learning_rate`` (NaN if no rate qualifies), ``loss`` in the worst seed, ``position`` in the
+      dataset's grid, and ``edge``: "smallest tried" or "largest tried" where the best rate is at
+      the edge of its optimizer's grid, so that a wider grid might do better; "no rate qualifies";
+      else "".
     """
     scores = score(dataset, step, rule)
     position = scores.argmin("learning_rate")
@@ -103,7 +106,7 @@ def best_learning_rate(dataset: xr.Dataset, step: int, rule: str = "stable") -> 
 def at_best(dataset: xr.Dataset, step: int, rule: str = "stable") -> xr.Dataset:
     """The runs at each optimizer's `best_learning_rate`, with ``learning_rate`` and ``edge``.
 
-    The result says in ``attrs["selection"]`` how rates were chosen.
+    ``attrs["selection"]`` says how the rates were selected.
     """
     best = best_learning_rate(dataset, step, rule)
     chosen = dataset.isel(learning_rate=best["position"]).drop_vars("learning_rate")
@@ -114,7 +117,7 @@ def at_best(dataset: xr.Dataset, step: int, rule: str = "stable") -> xr.Dataset:
 def at_fixed(
     dataset: xr.Dataset, learning_rates: Mapping[str, float], selection: str = "fixed"
 ) -> xr.Dataset:
-    """The runs at given rates, one for each optimizer named; ``selection`` says in words why these.
+    """The runs at given rates, one per optimizer; ``selection`` says in words why these.
 
     Raises:
       ValueError: if an optimizer or one of its rates is not in the dataset.
@@ -144,7 +147,7 @@ def at_fixed(
 
 
 def at_only(dataset: xr.Dataset) -> xr.Dataset:
-    """The runs of a dataset in which every optimizer has one learning rate, without that dimension.
+    """The runs without their learning-rate dimension, where every optimizer has a single rate.
 
     Raises:
       ValueError: if an optimizer has several, or none.
@@ -156,7 +159,7 @@ def at_only(dataset: xr.Dataset) -> xr.Dataset:
     number = run.sum("learning_rate")
     if (number != 1).any():
         raise ValueError(
-            f"optimizers have {np.atleast_1d(number).tolist()} learning rates; choose one for each "
+            f"optimizers have {np.atleast_1d(number).tolist()} learning rates; select one for each "
             "with at_best or at_fixed, or with .sel(learning_rate=[...])."
         )
     return dataset.isel(learning_rate=run.argmax("learning_rate"))
@@ -167,18 +170,18 @@ def time_to_fraction(
 ) -> xr.DataArray:
     """The step at which a loss is first at most ``fraction`` of its initial value.
 
-    The initial value is the first that was measured. Between two measured steps the loss is taken
-    to be linear; steps at which it is NaN or infinite are passed over. The result is NaN where the
+    The initial value is the first that was measured. The loss is interpolated linearly between
+    measured steps; steps at which it is NaN or infinite are skipped. The result is NaN where the
     loss never gets there, where the run diverged (by its ``status``, if there is one) or was not
-    made, and for a bucket of which nothing was seen.
+    made, and for a bucket without examples.
 
     Args:
-      dataset: a sweep or record.
-      fraction: between 0 and 1.
-      variable: a loss ``[..., step, ...]``.
+      dataset: sweep or record.
+      fraction: share of the initial loss, between 0 and 1.
+      variable: name of a loss ``[..., step, ...]``.
 
     Returns:
-      float64, the dimensions of ``variable`` without ``step``.
+      float64, with the dimensions of ``variable`` without ``step``.
 
     Raises:
       ValueError: if ``fraction`` is not between 0 and 1, or the variable has no steps.
@@ -196,7 +199,7 @@ def time_to_fraction(
         if not there.size:
             return np.nan
         around = slice(max(there[0] - 1, 0), there[0] + 1)
-        # A loss that is zero from the start is there at once.
+        # A loss that is zero from the start gets there at once.
         return float(np.interp(-fraction * loss[0], -loss[around], step[around]))
 
     time = _by_line(dataset, dataset[variable], first)
@@ -206,23 +209,23 @@ def time_to_fraction(
 
 
 def compare(one: xr.Dataset, other: xr.Dataset, fraction: float = 0.5) -> xr.Dataset:
-    """Two runs side by side, bucket by bucket: how fast each is learnt, and how far.
+    """Two runs side by side, bucket by bucket: how fast each bucket is learnt, and how far.
 
-    Dimensions of size one, such as the optimizer and learning rate of a record, are dropped; others
-    are kept, and have the same labels in both.
+    Dimensions of size one, such as the optimizer and learning rate of a record, are dropped. Others
+    are kept and must have the same labels in both.
 
     Args:
-      one: a record, or runs selected from a sweep.
-      other: the same of another optimizer, learning rate, ... with the same buckets.
-      fraction: as `time_to_fraction`.
+      one: record, or runs selected from a sweep.
+      other: runs of another optimizer, learning rate, ... with the same buckets.
+      fraction: share of the initial loss, as in `time_to_fraction`.
 
     Returns:
       By ``bucket``: ``time_one`` and ``time_other``, the `time_to_fraction` of each;
-      ``time_ratio``, the first over the second, above one where ``other`` is the faster;
+      ``time_ratio``, the first over the second, above one where ``other`` is faster;
       ``final_difference``, the loss of ``one`` minus that of ``other`` in nats, at the last step
-      that both reached (if a bucket was not seen there, at the last before). They are NaN where one
-      of the two is NaN, for the reasons given at `time_to_fraction`. ``bucket_mass`` and
-      ``bucket_classes`` come along. ``attrs`` hold the names of ``one`` and ``other``, the
+      that both reached (if a bucket has no examples there, at the last before). They are NaN where
+      either is NaN, for the reasons given at `time_to_fraction`. ``bucket_mass`` and
+      ``bucket_classes`` are copied. ``attrs`` hold the names of ``one`` and ``other``, the
       ``fraction`` and the ``final_step``.
 
     Raises:
@@ -261,7 +264,7 @@ def compare(one: xr.Dataset, other: xr.Dataset, fraction: float = 0.5) -> xr.Dat
 def _by_line(
     dataset: xr.Dataset, losses: xr.DataArray, function: Callable[[np.ndarray, np.ndarray], float]
 ) -> xr.DataArray:
-    """``function`` of losses and steps along every line of ``losses``; NaN for diverged runs."""
+    """``function(losses, steps)`` along each line of ``losses``; NaN for diverged runs."""
     found = xr.apply_ufunc(
         function,
         losses,
@@ -285,7 +288,7 @@ def _last_loss(loss: np.ndarray, step: np.ndarray) -> float:
 
 
 def _without_single(dataset: xr.Dataset) -> xr.Dataset:
-    """Without dimensions that have one label, or only one that was run, as after joining."""
+    """``dataset`` without the dimensions that have a single label, or a single one that was run."""
     run = dataset["status"] != NOT_RUN if "status" in dataset else xr.DataArray(True)
     for dim in run.dims:
         dataset = dataset.isel({dim: run.any([d for d in run.dims if d != dim]).values})
@@ -294,7 +297,7 @@ def _without_single(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _names(one: xr.Dataset, other: xr.Dataset) -> tuple[str, str]:
-    """Names of two runs: their optimizers and, if it is one, the labels that tell them apart."""
+    """Names of two runs: their optimizers and, if these are equal, the labels that differ."""
     labels = [
         {str(name): coord.item() for name, coord in dataset.coords.items() if coord.ndim == 0}
         for dataset in (one, other)

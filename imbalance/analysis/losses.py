@@ -14,13 +14,13 @@ def loss_by_class(
     """Mean loss of the examples of each class, ``Σ w ℓ / Σ w``.
 
     Args:
-      loss: of each example, ``[example]``.
+      loss: loss of each example, ``[example]``.
       label: integers ``[example]``, each in ``0 .. num_classes - 1``.
       num_classes: length of the result.
-      weight: of each example, ``[example]``, 0 masks it; None: 1 each.
+      weight: weight of each example, ``[example]``, 0 masks it; None: 1 each.
 
     Returns:
-      float64 ``[class]``; NaN for a class of which nothing was seen.
+      float64 ``[class]``; NaN for a class without examples.
 
     Raises:
       TypeError: if labels are not of an integer dtype.
@@ -38,19 +38,19 @@ def loss_by_bucket(
     buckets: FrequencyBuckets,
     weight: ArrayLike | None = None,
 ) -> np.ndarray:
-    """Mean loss of the examples of each bucket, ``Σ w ℓ / Σ w`` (section A.2).
+    """Mean loss of the examples of each bucket, ``Σ w ℓ / Σ w``.
 
-    Examples of a class that is in no bucket are left out. Classes count by the examples given here;
-    where the buckets were made from these examples that is the paper's ``Σ n_k ℓ_k / Σ n_k``.
+    Examples of a class that is in no bucket are left out. Where the buckets were made from the
+    counts of these examples, the result is the paper's ``Σ n_k ℓ_k / Σ n_k``.
 
     Args:
-      loss: of each example, ``[example]``.
+      loss: loss of each example, ``[example]``.
       label: class of each example, integers ``[example]``.
-      buckets: which classes belong together.
-      weight: of each example, ``[example]``, 0 masks it; None: 1 each.
+      buckets: grouping of the classes.
+      weight: weight of each example, ``[example]``, 0 masks it; None: 1 each.
 
     Returns:
-      float64 ``[bucket]``; NaN for a bucket of which nothing was seen.
+      float64 ``[bucket]``; NaN for a bucket without examples.
 
     Raises:
       TypeError: if labels are not of an integer dtype.
@@ -80,7 +80,7 @@ def _checked(
 
 
 def _means(loss: np.ndarray, group: np.ndarray, weight: np.ndarray, num_groups: int) -> np.ndarray:
-    # A masked infinite loss counts for nothing, though 0 * inf is NaN.
+    # A masked infinite loss has no effect: 0 * inf would be NaN.
     weighted = np.multiply(loss, weight, out=np.zeros(loss.shape), where=weight > 0)
     total = np.bincount(group, weights=weighted, minlength=num_groups)
     mass = np.bincount(group, weights=weight, minlength=num_groups)

@@ -1,4 +1,4 @@
-"""Loss by class of a stream of examples, for anyone's training loop."""
+"""Loss by class of a stream of examples, for any training loop."""
 
 import warnings
 from typing import TYPE_CHECKING, Any, Self
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 class LossByClass(LossSums):
-    """Sums of losses by class, fed batch by batch, on the host.
+    """Sums of losses by class on the host, updated batch by batch.
 
-    Give `update` the unreduced losses and the labels of every batch; at any time read `mean`,
+    Pass the unreduced losses and the labels of every batch to `update`. At any time, read `mean`,
     `count`, `weight`, `standard_error` and `share` ``[class]`` and `overall`, or the same by bucket
     from `by_bucket`. The order and the size of batches do not matter. Arrays may be NumPy's,
-    PyTorch's (bfloat16 and on a GPU too), JAX's or lists, of any equal shapes; sums are float64 and
+    PyTorch's (also bfloat16 and on a GPU), JAX's or lists, of equal shapes; sums are float64 and
     counts int64. `imbalance.ondevice.LossByClass` does the same inside a compiled function.
 
-    To see training at one point, use one object for that point, as an evaluation does. One that is
-    fed during training averages over parameters that change: start a new one for every window that
-    you report.
+    For the losses at one point of training, use one object while parameters stay fixed, as in an
+    evaluation. An object that is updated during training averages over changing parameters: start a
+    new one for every window that you report.
 
     Args:
-      num_classes: labels are ``0 .. num_classes - 1``; for next-token losses the vocabulary size.
-      ignore_index: a label that masks its example, such as -100; it may be one of the classes.
+      num_classes: number of classes; labels are ``0 .. num_classes - 1``.
+      ignore_index: label that masks its example, such as -100; it may be one of the classes.
 
     Raises:
       TypeError: if a number is not an integer.
@@ -71,16 +71,16 @@ class LossByClass(LossSums):
         """Add a batch.
 
         An example is left out if its weight is 0 or its label is ``ignore_index`` (counted in
-        ``ignored``), else if its label is no class (counted in ``out_of_range``). One whose loss is
-        NaN, infinite or beyond ``LARGEST_LOSS`` is counted in ``diverged`` of its class and enters
-        no sum. The first time that either happens, a warning says so.
+        ``ignored``), else if its label is no class (counted in ``out_of_range``). An example whose
+        loss is NaN, infinite or beyond ``LARGEST_LOSS`` is counted in ``diverged`` of its class and
+        enters no sum. The first label out of range and the first diverged loss raise a warning.
 
         Args:
-          loss: of each example, unreduced and not yet weighted, ``[...]``. For label smoothing give
-            the hard labels and the smoothed loss.
+          loss: loss of each example, unreduced and unweighted, ``[...]``. For label smoothing, pass
+            the smoothed loss and the hard labels.
           label: class of each example, integers ``[...]``.
-          weight: of each example, ``[...]``, finite and 0 or more, or a boolean mask; None: 1 each.
-            It enters once, here: mean losses are ``Σ w ℓ / Σ w``.
+          weight: weight of each example, ``[...]``, finite and 0 or more, or a boolean mask; None:
+            1 each. It is applied once, here: mean losses are ``Σ w ℓ / Σ w``.
 
         Raises:
           TypeError: if labels are not integers, or losses or weights not real numbers.
@@ -119,7 +119,7 @@ class LossByClass(LossSums):
         self.out_of_range += int(num_outside)
 
     def update_soft(self, loss: Any, target: Any, weight: Any = None) -> None:
-        """Add a batch with soft labels: each example is shared out over the classes of its target.
+        """Add a batch with soft labels: each example is split over the classes of its target.
 
         Where ``loss[i, k] = -log p_k``, the cross-entropy of example i is ``Σ_k target[i, k]
         loss[i, k]``: its part k counts in class k, with weight ``weight[i] target[i, k]``. So
@@ -127,9 +127,9 @@ class LossByClass(LossSums):
         zero, and one-hot targets give what `update` gives.
 
         Args:
-          loss: of each example were its label this class, ``[..., class]``.
+          loss: loss of each example under each class as its label, ``[..., class]``.
           target: share of each class, finite and 0 or more, ``[..., class]``.
-          weight: of each example, ``[...]``, or a boolean mask; None: 1 each.
+          weight: weight of each example, ``[...]``, or a boolean mask; None: 1 each.
 
         Raises:
           TypeError: if an array does not hold real numbers.
@@ -153,7 +153,7 @@ class LossByClass(LossSums):
             self.ignored += int(np.count_nonzero(weight == 0))
 
     def _add(self, loss: np.ndarray, label: np.ndarray, weight: np.ndarray | None) -> None:
-        """Add examples of classes in range, with weights above 0; all arrays ``[example]``."""
+        """Add examples with labels in range and weights above 0; all arrays ``[example]``."""
 
         def by_class(values: np.ndarray | None = None) -> np.ndarray:
             return np.bincount(label, values, self.num_classes)
@@ -161,7 +161,7 @@ class LossByClass(LossSums):
         usable = np.abs(loss) <= LARGEST_LOSS  # not so for NaN
         diverged = np.bincount(label[~usable], minlength=self.num_classes)
         if diverged.any() and not self.diverged.any():
-            warnings.warn(  # before anything is added, for warnings may be errors
+            warnings.warn(  # before anything is added: warnings may be turned into errors
                 f"{diverged.sum()} of {loss.size} losses are NaN, infinite or beyond "
                 f"{LARGEST_LOSS:.0e}, in class {_named(diverged)}. They are in no mean, and are "
                 "counted in diverged.",
@@ -181,7 +181,7 @@ class LossByClass(LossSums):
             self.moments += np.stack([by_class(values) for values in products])
 
     def merge(self, other: Self) -> Self:
-        """The sums of both streams, as if one object had seen them; neither is changed.
+        """The sums of both streams, as if one object had seen them; neither object is changed.
 
         Raises:
           ValueError: if they differ in their classes or in ``ignore_index``.
@@ -196,18 +196,18 @@ class LossByClass(LossSums):
         return merged
 
     def by_bucket(self, buckets: FrequencyBuckets | None = None, num_buckets: int = 10) -> LossSums:
-        """The same sums by bucket, exactly: a bucket's are those of its classes.
+        """The same sums by bucket: the sum of a bucket is that of its classes.
 
         Args:
-          buckets: which classes belong together; None: ``num_buckets`` of about equal mass, by the
-            counts seen so far. Evaluating on other data, give the buckets of the training data,
-            such as ``FrequencyBuckets.from_counts(training.count)``. Classes seen here that are in
-            no bucket there are counted in ``unbucketed``.
-          num_buckets: how many, where ``buckets`` is None.
+          buckets: grouping of the classes; None: ``num_buckets`` of about equal mass, by the counts
+            seen so far. To evaluate on other data, pass the buckets of the training data, such as
+            ``FrequencyBuckets.from_counts(training.count)``. Examples whose class is in no bucket
+            are counted in ``unbucketed``.
+          num_buckets: number of buckets, where ``buckets`` is None.
 
         Raises:
-          ValueError: if buckets are of another number of classes, or nothing was seen to make them
-            of.
+          ValueError: if buckets have another number of classes, or are None and no example was
+            seen.
         """
         buckets = buckets or FrequencyBuckets.from_counts(self.count, num_buckets)
         if len(buckets.counts) != self.num_classes:
@@ -235,16 +235,16 @@ class LossByClass(LossSums):
     def to_dataset(
         self, buckets: FrequencyBuckets | None = None, num_buckets: int = 10
     ) -> "xr.Dataset":
-        """All of it labelled by ``class`` and ``bucket``, under the names that sweeps use.
+        """A dataset labelled by ``class`` and ``bucket``, with the variable names of sweeps.
 
         Args:
-          buckets: as `by_bucket`.
-          num_buckets: as `by_bucket`.
+          buckets: grouping of the classes, as in `by_bucket`.
+          num_buckets: number of buckets, where ``buckets`` is None.
 
         Raises:
           ValueError: as `by_bucket`.
         """
-        import xarray as xr  # slow to load, and needed here only
+        import xarray as xr  # slow to import, and needed only here
 
         from imbalance.analysis.dataset import bucket_variables, loss_variables
 
@@ -254,7 +254,7 @@ class LossByClass(LossSums):
 
 
 def warn_of_left_out(losses: LossByClass) -> None:
-    """Warns, where examples are in no mean without having been masked, for the caller's caller."""
+    """Warns of examples left out without a mask, on behalf of the caller's caller."""
     if losses.out_of_range:
         warnings.warn(
             f"{losses.out_of_range} labels are out of range: classes are 0 .. "
@@ -272,6 +272,6 @@ def warn_of_left_out(losses: LossByClass) -> None:
 
 
 def _named(diverged: np.ndarray) -> str:
-    """The first classes that have diverged losses, and how many, in words."""
+    """The first few classes that have diverged losses, as text."""
     classes = np.flatnonzero(diverged)
     return ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")

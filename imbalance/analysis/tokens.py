@@ -8,19 +8,19 @@ from imbalance.analysis.checks import as_numpy
 def next_token_labels(token: Any, mask: Any = None, ignore_index: int = -100) -> Any:
     """The label of every position: the token after it.
 
-    Give them to `LossByClass(vocabulary_size, ignore_index)` with the loss of every position, from
-    logits that are not shifted. The last position has no next token and is ignored; so is one whose
-    next token is masked. Where several documents share a row, mask the first token of each, which
-    the one before it cannot tell.
+    Pass the labels to ``LossByClass(vocabulary_size, ignore_index)`` with the loss of every
+    position, from logits that are not shifted. The last position has no next token and is ignored,
+    as is a position whose next token is masked. Where several documents share a row, mask the first
+    token of each: it cannot be predicted from the document before.
 
     Args:
       token: integers ``[..., position]``, NumPy's, JAX's (also inside ``jit``) or PyTorch's.
-      mask: false or 0 where a token is padding or not to be predicted, ``[..., position]``; None:
-        nowhere.
-      ignore_index: the label of positions without one.
+      mask: boolean mask ``[..., position]``, false or 0 where a token is padding or not to be
+        predicted; None: all true.
+      ignore_index: label of positions without one.
 
     Returns:
-      int32 ``[..., position]`` (int64 where tokens are), of JAX for JAX's tokens, else of NumPy.
+      int32 ``[..., position]`` (int64 for int64 tokens), a JAX array for JAX tokens, else NumPy.
 
     Raises:
       TypeError: if tokens are not integers.
@@ -33,7 +33,7 @@ def next_token_labels(token: Any, mask: Any = None, ignore_index: int = -100) ->
         raise TypeError(f"tokens have dtype {token.dtype}; give integers.")
     if token.ndim == 0:
         raise ValueError("tokens have no axis; give [..., position].")
-    # Vocabularies are often stored as uint16, which has no place for -100.
+    # Tokens are often stored as uint16, which cannot hold -100.
     token = token.astype(xp.int64 if token.dtype.itemsize == 8 else xp.int32)
     nothing = xp.full_like(token[..., :1], ignore_index)
     if mask is not None:

@@ -1,4 +1,4 @@
-"""Token arrays of a text, made once and kept in files that are read as memory."""
+"""Token arrays of a text, computed once and cached in memory-mapped files."""
 
 import hashlib
 import json
@@ -16,20 +16,20 @@ import numpy as np
 from imbalance.data.text import Text, TextSplits, pieces
 from imbalance.data.tokenizing import Encoder, Tokenizer
 
-# Renewed when the same text and settings give other tokens or files than before.
+# Incremented when the same text and settings give other tokens or files than before.
 _VERSION = 1
 _BLOCK = 2**22
 
 
 class TokenizedText(NamedTuple):
-    """The splits of a text as tokens, read from the disk where they are used.
+    """The splits of a text as memory-mapped tokens.
 
     Attributes:
-      train: int32 ``[token]``.
-      validation: int32 ``[token]``, by the vocabulary of the training text.
-      test: the same, or None.
-      num_classes: size of the vocabulary, the classes that do not occur included.
-      strings: how each class is written, ``[class]``.
+      train: training tokens, int32 ``[token]``.
+      validation: validation tokens, int32 ``[token]``, in the vocabulary of the training text.
+      test: test tokens, likewise, or None.
+      num_classes: size of the vocabulary, including classes that do not occur.
+      strings: spelling of each class, ``[class]``.
     """
 
     train: np.ndarray
@@ -40,7 +40,7 @@ class TokenizedText(NamedTuple):
 
 
 def default_folder() -> Path:
-    """Where tokens are kept: ``$IMBALANCE_CACHE``, else a folder of the user's cache."""
+    """The folder of cached tokens: ``$IMBALANCE_CACHE``, else one in the user's cache."""
     own = os.environ.get("IMBALANCE_CACHE")
     if own:
         return Path(own)
@@ -52,17 +52,17 @@ def tokenize(
 ) -> TokenizedText:
     """Tokens of all splits; the vocabulary is learned from the training text alone.
 
-    They are kept in ``folder`` under a name made of all that decides them: the text, the settings
-    of the tokeniser, the version of its library. A second call reads them. Files that are damaged
-    are made anew. Memory is that of a piece of the text, however long the text is.
+    They are cached in ``folder`` under a name derived from the text, the settings of the tokeniser
+    and the version of its library. A second call reads the cache; damaged files are replaced. The
+    text is processed piece by piece, so memory does not grow with its length.
 
     Args:
       splits: texts in memory or in files.
       tokenizer: `Words`, `BytePairs`, `BytePairFiles` or `Unigram`.
-      folder: of the cache; None: `default_folder`.
+      folder: folder of the cache; None: `default_folder`.
 
     Raises:
-      ValueError: if a file is not UTF-8, a split has no token, or as the tokeniser tells.
+      ValueError: if a file is not UTF-8, a split has no token, or as the tokeniser's ``fit``.
       ImportError: if the tokeniser needs a library that is not installed.
       OSError: if the folder cannot be written to.
     """
@@ -82,7 +82,7 @@ def tokenize(
         work = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=folder))
     except OSError as error:
         raise OSError(
-            f"{folder}: tokens cannot be kept here ({error}); give another folder, or set "
+            f"{folder}: tokens cannot be cached here ({error}); give another folder, or set "
             "IMBALANCE_CACHE to one."
         ) from error
     try:
@@ -92,14 +92,14 @@ def tokenize(
         shutil.rmtree(work, ignore_errors=True)
     found = _read(place)
     if found is None:
-        raise OSError(f"{place}: what was just written there reads back damaged; check the disk.")
+        raise OSError(f"{place}: files just written there read back damaged; check the disk.")
     return found
 
 
 def _digest(text: Text) -> str:
     digest = hashlib.sha256()
     for piece in pieces(text):
-        # Lone surrogates, which a str can hold and UTF-8 cannot, are told by the tokeniser.
+        # The tokeniser reports lone surrogates, which a str can hold and UTF-8 cannot.
         digest.update(piece.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
@@ -121,12 +121,12 @@ def _write(
 
 
 def _write_tokens(file: BinaryIO, arrays: Iterable[np.ndarray]) -> int:
-    """Appends the arrays to a .npy file, whose length is known only then."""
+    """Writes the arrays to one .npy file, whose length is known only at the end."""
     length, start = 0, 0
     for final in (False, True):
         file.seek(0)
         header = {"descr": "<i4", "fortran_order": False, "shape": (length,)}
-        np.lib.format.write_array_header_1_0(file, header)  # leaves room for a length that grows
+        np.lib.format.write_array_header_1_0(file, header)  # leaves room for a longer length
         if final:
             assert file.tell() == start
             break
@@ -147,7 +147,7 @@ def _check(path: Path) -> list[int]:
 
 
 def _read(place: Path) -> TokenizedText | None:
-    """What is kept at the place; None if that is nothing, or damaged."""
+    """The tokens cached at ``place``; None if there are none, or they are damaged."""
     try:
         checks = json.loads((place / "checks.json").read_bytes())["files"]
         if any(_check(place / name) != check for name, check in checks.items()):
@@ -166,7 +166,7 @@ def _read(place: Path) -> TokenizedText | None:
 
 
 def _move(work: Path, place: Path) -> None:
-    """Gives the folder its name in one step; whole files that another process put there stay."""
+    """Renames the folder atomically; intact files that another process put there stay."""
     for _ in range(3):
         try:
             work.rename(place)

@@ -1,8 +1,8 @@
 """Digit images drawn from strokes: a data set that needs no file and no download.
 
-Every digit has three forms. Each form is one field of distances to its strokes; an image looks up
-that field at pixels that were shifted, turned, scaled, sheared and bent, which costs the same
-however many strokes there are.
+Every digit has three forms. Each form is a field of distances to its strokes. An image looks up the
+field at pixels that were shifted, rotated, scaled, sheared and bent; the cost does not depend on
+the number of strokes.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from imbalance.data.images import NUM_DIGITS, Images
 from imbalance.data.zipf import labels_from_counts
 
 SIDE = 28
-# A digit is one unit high and at most as wide; its field reaches half a unit further.
+# A digit is one unit high and at most one wide; its field extends half a unit further.
 _MARGIN = 0.5
 _FIELD = 112
 _CHUNK = 1024
@@ -23,17 +23,17 @@ _CHUNK = 1024
 def rendered_digits(per_class: ArrayLike, seed: int = 0) -> Images:
     """Digits 0 to 9 drawn with random form, place, slant, bend, thickness, ink and rough edges.
 
-    As in MNIST the border is empty: row 0, where barcodes go, is zero in every image.
+    As in MNIST the border is empty: row 0, which holds barcodes, is zero in every image.
 
     Args:
-      per_class: images of each digit, one number for all or ten.
-      seed: 0 or more; the same seed gives the same images.
+      per_class: number of images of each digit, one number for all or ten numbers.
+      seed: random seed, 0 or more; the same seed gives the same images.
 
     Returns:
       28 x 28 images in the order of their labels.
 
     Raises:
-      TypeError: if per_class is not whole.
+      TypeError: if per_class is not an integer.
       ValueError: if it is not one number or ten, one is negative, or all are 0.
     """
     counts = np.asarray(per_class)
@@ -51,7 +51,7 @@ def rendered_digits(per_class: ArrayLike, seed: int = 0) -> Images:
 
 
 def _render(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8 ``[example, row, column]``."""
+    """Images of the labels, uint8 ``[example, row, column]``."""
     n = len(label)
 
     def uniform(low: float, high: float) -> np.ndarray:
@@ -64,7 +64,7 @@ def _render(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     column = np.clip((x + _MARGIN) * per_unit + 0.5, 0, _FIELD - 1).astype(np.int32)
     row = np.clip((y + _MARGIN) * per_unit + 0.5, 0, _FIELD - 1).astype(np.int32)
     which = (label * fields.shape[1] + form).astype(np.int32)[:, None, None]
-    # In pixels from here on.
+    # Distances are in pixels from here on.
     distance = fields.ravel().take((which * _FIELD + row) * _FIELD + column) * size
     distance += uniform(0.1, 0.35) * rng.standard_normal(distance.shape, dtype=np.float32)
     ink = np.clip(uniform(0.7, 1.9) - distance + 0.5, 0, 1) * uniform(150, 255)
@@ -75,10 +75,10 @@ def _render(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _digit_coordinates(uniform) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each pixel lies in the digit's own box, 0 to 1 from its top left, and its height.
+    """Position of each pixel in the digit's box, 0 to 1 from its top left, and the box's height.
 
     Args:
-      uniform: draws one number an image between two bounds.
+      uniform: function that draws one number per image between two bounds.
     """
     pixel = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)
     size = uniform(14.5, 18.5)
@@ -88,7 +88,7 @@ def _digit_coordinates(uniform) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x = np.cos(angle) * right + np.sin(angle) * down
     y = np.cos(angle) * down - np.sin(angle) * right
     x = (x + uniform(-0.3, 0.3) * y) / uniform(0.75, 1.15)
-    # A slow wave bends the strokes; no affine map undoes it.
+    # A slow wave bends the strokes, which no affine map can undo.
     bent_x = x + uniform(-0.07, 0.07) * np.sin(uniform(3, 7) * y + uniform(0, 2 * np.pi))
     bent_y = y + uniform(-0.07, 0.07) * np.sin(uniform(3, 7) * x + uniform(0, 2 * np.pi))
     return bent_x + np.float32(0.5), bent_y + np.float32(0.5), size
@@ -104,7 +104,7 @@ def _distance_fields() -> np.ndarray:
 
 
 def _distance(point: np.ndarray, strokes: list[np.ndarray]) -> np.ndarray:
-    """Distance of points ``[..., 2]`` to the nearest of some polylines ``[corner, 2]``."""
+    """Distance of points ``[..., 2]`` to the nearest of the polylines ``[corner, 2]``."""
     nearest = np.full(point.shape[:-1], np.inf)
     for stroke in strokes:
         for start, end in zip(stroke[:-1], stroke[1:], strict=True):
@@ -120,7 +120,7 @@ def _line(*corners: tuple[float, float]) -> np.ndarray:
 
 
 def _arc(x: float, y: float, width: float, height: float, start: float, end: float) -> np.ndarray:
-    """Part of an ellipse; degrees from the right, clockwise. Width and height are half-axes."""
+    """Arc of an ellipse, in degrees from the right, clockwise; width and height are half-axes."""
     angle = np.radians(np.linspace(start, end, 16))
     return np.stack([x + width * np.cos(angle), y + height * np.sin(angle)], axis=-1)
 
@@ -181,6 +181,6 @@ def _forms() -> list[list[list[np.ndarray]]]:
             [box, _line((0.22, 0.5), (0.78, 0.5))],
             [knot],
         ],
-        # A nine is a six turned by half a turn.
+        # A nine is a six rotated by half a turn.
         [[1 - stroke for stroke in form] for form in six],
     ]

@@ -11,12 +11,12 @@ import numpy as np
 
 from imbalance.data.images import Images, Split, images_from_arrays
 
-# Third byte of an IDX file; numbers are big-endian.
+# Types by the third byte of an IDX file; numbers are big-endian.
 _TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _MAX_DIMENSIONS = 8
 _READ = 2**20
 
-# The files of MNIST as first published.
+# Checksums of MNIST as first published.
 MNIST_SHA256 = {
     "train-images-idx3-ubyte.gz": (
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
@@ -38,21 +38,21 @@ MNIST_MIRRORS = (
 
 
 def read_idx(path: str | Path, max_bytes: int = 2**31) -> np.ndarray:
-    """The array of an IDX file, plain or gzip (told by its first bytes, not by its name).
+    """The array of an IDX file, plain or gzip (recognised by its first bytes, not by its name).
 
-    Memory grows with what the file holds, not with what its header promises, and a compressed file
-    is expanded no further than one byte beyond the promise.
+    Memory grows with the contents of the file, not with the size that its header promises. A
+    compressed file is expanded to at most one byte beyond that size.
 
     Args:
-      path: of the file.
-      max_bytes: refuse a file whose header promises more.
+      path: path of the file.
+      max_bytes: largest size that the header may promise.
 
     Returns:
-      An array of the file's shape and type, in the byte order of this machine.
+      An array of the file's shape and type, in native byte order.
 
     Raises:
       OSError: if the file cannot be opened.
-      ValueError: if it is no IDX file, is damaged, or holds less or more than its header says.
+      ValueError: if it is not an IDX file, is damaged, or holds less or more than its header says.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -64,18 +64,18 @@ def read_idx(path: str | Path, max_bytes: int = 2**31) -> np.ndarray:
                     return _read_array(unzipped, path, max_bytes)
             return _read_array(file, path, max_bytes)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path} is a damaged gzip file ({error}); get it anew.") from error
+            raise ValueError(f"{path} is a damaged gzip file ({error}); get it again.") from error
 
 
 def mnist_from_folder(folder: str | Path) -> Split:
-    """MNIST, or a relative with the same file names: training images, and test images as ``val``.
+    """MNIST, or a data set with the same file names; its test images are ``val``.
 
-    Names are ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, with ``t10k`` and
-    ``labels-idx1`` alike, each plain or with ``.gz``; a plain file is preferred.
+    Names are ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, and likewise with ``t10k``
+    and ``labels-idx1``, each plain or with ``.gz``; a plain file is preferred.
 
     Raises:
       FileNotFoundError: if a file is missing.
-      ValueError: if one is damaged, or images and labels do not fit together.
+      ValueError: if a file is damaged, or images and labels do not match.
     """
     return Split(_images_of(Path(folder), "train"), _images_of(Path(folder), "t10k"))
 
@@ -86,13 +86,13 @@ def download_mnist(
     sha256: dict[str, str] | None = None,
     downloader: Callable[..., Any] | None = None,
 ) -> Path:
-    """Fetch the files that the folder lacks; every one must have its SHA-256.
+    """Download the files that the folder lacks, and verify the SHA-256 of each.
 
     Args:
-      folder: made if it does not exist.
+      folder: folder of the files, created if it does not exist.
       mirrors: addresses of folders, tried in turn for each file.
-      sha256: file names and their sums; those of MNIST if None.
-      downloader: how pooch fetches, for example with a proxy; by the address if None.
+      sha256: checksum of each file name; None: those of MNIST.
+      downloader: pooch's downloader, for example with a proxy; None: chosen by the address.
 
     Returns:
       The folder, for `mnist_from_folder`.
@@ -100,7 +100,7 @@ def download_mnist(
     Raises:
       ImportError: if pooch is not installed.
       ValueError: if no mirror is given.
-      OSError: if no mirror gave a file with the right sum.
+      OSError: if no mirror provides a file with the right checksum.
     """
     try:
         import pooch
@@ -140,7 +140,7 @@ def _read_array(file: BinaryIO | gzip.GzipFile, path: Path, max_bytes: int) -> n
         )
     sizes = _read_up_to(file, 4 * num_dimensions)
     if len(sizes) < 4 * num_dimensions:
-        raise ValueError(f"{path} ends inside its header; get it anew.")
+        raise ValueError(f"{path} ends inside its header; get it again.")
     shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
     # Python integers: the product of the sizes may exceed 64 bits.
     promised = math.prod(shape) * dtype.itemsize
@@ -151,12 +151,12 @@ def _read_array(file: BinaryIO | gzip.GzipFile, path: Path, max_bytes: int) -> n
     data = _read_up_to(file, promised + 1)
     if len(data) != promised:
         held = f"only {len(data)}" if len(data) < promised else "more"
-        raise ValueError(f"{path} promises {promised} bytes and holds {held}; get it anew.")
+        raise ValueError(f"{path} promises {promised} bytes and holds {held}; get it again.")
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def _read_up_to(file: BinaryIO | gzip.GzipFile, size: int) -> bytearray:
-    # In pieces: read(size) may set aside all of size before it looks at the file.
+    # In pieces: read(size) may allocate all of size before it reads the file.
     data = bytearray()
     while len(data) < size and (piece := file.read(min(size - len(data), _READ))):
         data += piece
@@ -169,7 +169,7 @@ def _images_of(folder: Path, part: str) -> Images:
     try:
         return images_from_arrays(read_idx(image_path), read_idx(label_path))
     except TypeError as error:
-        raise ValueError(f"{image_path} and {label_path} do not fit: {error}") from error
+        raise ValueError(f"{image_path} and {label_path} do not match: {error}") from error
 
 
 def _find(folder: Path, part: str, content: str, kind: str) -> Path:

@@ -1,6 +1,6 @@
-"""Labelled images, and heavy-tailed label sets made of them (sections A.3 and K.4).
+"""Labelled images, and data sets with heavy-tailed labels made from them (Figure 2).
 
-Pixels stay uint8 until `standardise`: the paper's 101,200 images are 79 MB, as float32 317 MB.
+Pixels stay uint8 until `standardise`: the paper's 101,200 images take 79 MB, in float32 317 MB.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ NUM_DIGITS = 10
 # A barcode lies in row 0 of an image.
 _MAX_BITS = 16
 _WHITE = 255
-# Examples that are widened at once.
+# Number of images that are converted to int32 at once.
 _CHUNK = 4096
 
 
@@ -22,15 +22,15 @@ class Images(NamedTuple):
     """Labelled gray images.
 
     Attributes:
-      image: uint8 ``[example, row, column]``, 0 for background.
-      label: int32 ``[example]``.
+      image: images, uint8 ``[example, row, column]``, 0 for background.
+      label: labels, int32 ``[example]``.
     """
 
     image: np.ndarray
     label: np.ndarray
 
     def take(self, index: np.ndarray) -> "Images":
-        """The examples of the indices, copied."""
+        """A copy of the examples at the indices."""
         return Images(self.image[index], self.label[index])
 
 
@@ -49,11 +49,11 @@ class PixelStatistics(NamedTuple):
 
 
 def images_from_arrays(image: ArrayLike, label: ArrayLike) -> Images:
-    """Checked `Images`.
+    """`Images` of checked arrays.
 
     Raises:
       TypeError: unless pixels are uint8 and labels integers.
-      ValueError: unless there is one label, 0 or more, for each of one or more images.
+      ValueError: unless there is an image, and one label, 0 or more, for each image.
     """
     image, label = np.asarray(image), np.asarray(label)
     if image.dtype != np.uint8 or not np.issubdtype(label.dtype, np.integer):
@@ -70,12 +70,19 @@ def images_from_arrays(image: ArrayLike, label: ArrayLike) -> Images:
     return Images(image, label.astype(np.int32))
 
 
-def split(images: Images, num_train: int = 50_000, seed: int = 0) -> Split:
-    """Permute with a seed; the first ``num_train`` are for training, the others for validation.
+def split(images: Images, num_train: int | None = None, seed: int = 0) -> Split:
+    """A random split: the first ``num_train`` permuted images train, the others validate.
+
+    Args:
+      images: images to split.
+      num_train: number of training images; None: five sixths, for MNIST the paper's 50,000.
+      seed: seed of the permutation.
 
     Raises:
       ValueError: unless both parts get an example.
     """
+    if num_train is None:
+        num_train = len(images.label) * 5 // 6
     if not 1 <= num_train < len(images.label):
         raise ValueError(
             f"num_train is {num_train} of {len(images.label)} images; give 1 or more, and leave "
@@ -86,11 +93,11 @@ def split(images: Images, num_train: int = 50_000, seed: int = 0) -> Split:
 
 
 def barcodes(num_bits: int, zero_barcode: bool = True) -> np.ndarray:
-    """All barcodes in lexicographic order, the first bit the slowest.
+    """All barcodes in lexicographic order.
 
     Args:
-      num_bits: 10 in the paper, 1 to 16.
-      zero_barcode: keep the one without a set bit, which leaves images as they are.
+      num_bits: number of bits, 1 to 16; 10 in the paper.
+      zero_barcode: whether to include the all-zero barcode, which does not change an image.
 
     Returns:
       bool ``[barcode, bit]``.
@@ -111,18 +118,18 @@ def barcoded(
     seed: int = 0,
     zero_barcode: bool = True,
 ) -> Images:
-    """Digits stamped with every barcode, drawn with replacement (A.3 steps 2 and 3, K.4).
+    """Digits drawn with replacement and stamped with every barcode.
 
-    Bit j sets pixel (0, j) to 255; pixels of bits that are 0 stay as they are. The class of digit d
-    under the b-th barcode is ``10 b + d``; examples come in the order of the classes.
+    Bit j, if set, sets pixel (0, j) to 255; other pixels are unchanged. The class of digit d under
+    the b-th barcode is ``10 b + d``; examples are in the order of the classes.
 
     Args:
-      images: of the ten digits, labels 0 to 9.
+      images: images of the ten digits, labels 0 to 9.
       per_class: examples of each pair of barcode and digit: 5 to train and 1 to validate.
-      num_bits: 10 in the paper: 1,024 barcodes.
-      seed: of the draws.
-      zero_barcode: with the all-zero barcode, as in the paper: its ten classes look like plain
-        digits (A.3 step 6). False leaves it out: ``2^num_bits - 1`` barcodes.
+      num_bits: number of bits; 10 in the paper, for 1,024 barcodes.
+      seed: seed of the draws.
+      zero_barcode: whether to include the all-zero barcode, as in the paper; its ten classes look
+        like plain digits. See "The all-zero barcode" in docs/method.md.
 
     Raises:
       ValueError: if a digit is absent, labels exceed 9, a barcode does not fit, or per_class < 1.
@@ -149,11 +156,12 @@ def barcoded(
 def barcoded_only(
     digits: Split, num_bits: int = 10, seed: int = 0, zero_barcode: bool = True
 ) -> Split:
-    """Balanced barcoded classes: 5 examples each to train, 1 to validate (A.3 step 4).
+    """Balanced barcoded classes: 5 examples each to train, 1 to validate.
 
-    At 10 bits: 10,240 classes, 51,200 and 10,240 images. Arguments as in `barcoded`.
+    With 10 bits: 10,240 classes, 51,200 training and 10,240 validation images. Arguments are those
+    of `barcoded`.
     """
-    # Distinct streams: the draws of one part must not follow those of the other.
+    # Distinct seeds, so that the draws of both parts are independent.
     train_seed, val_seed = (int(word) for word in np.random.SeedSequence(seed).generate_state(2))
     return Split(
         barcoded(digits.train, 5, num_bits, train_seed, zero_barcode),
@@ -162,10 +170,10 @@ def barcoded_only(
 
 
 def combined(digits: Split, num_bits: int = 10, seed: int = 0, zero_barcode: bool = True) -> Split:
-    """Plain digits first, then `barcoded_only` with labels shifted by 10: "Imbalanced MNIST".
+    """Plain digits, then `barcoded_only` with labels shifted by 10: "Imbalanced MNIST".
 
-    At 10 bits with 50,000 digits: 10,250 classes, 101,200 images to train (A.3 step 4); half of
-    them in ten classes of 5,000, half in classes of five.
+    With 10 bits and 50,000 digits: 10,250 classes and 101,200 training images, half of them in ten
+    classes of 5,000, half in classes of five.
     """
     rare = barcoded_only(digits, num_bits, seed, zero_barcode)
     return Split(_append(digits.train, rare.train), _append(digits.val, rare.val))
@@ -192,9 +200,9 @@ def pixel_statistics(image: np.ndarray) -> PixelStatistics:
 
 
 def standardise(image: np.ndarray, statistics: PixelStatistics) -> np.ndarray:
-    """Subtract the mean and divide by the deviation where it is positive (A.3 step 5).
+    """Pixels minus their mean, over their standard deviation where that is positive.
 
-    Other pixels stay as they are. Statistics are those of the training set for every part.
+    Other pixels are unchanged. Both parts use the statistics of the training set.
 
     Returns:
       float32 ``[example, row, column]``.
@@ -210,14 +218,15 @@ def standardise(image: np.ndarray, statistics: PixelStatistics) -> np.ndarray:
 
 
 def normalise_plain(image: np.ndarray, divide_by_255: bool = False) -> np.ndarray:
-    """``(pixel - 0.1307) / 0.3081``, the normalisation of plain MNIST (A.3 step 5).
+    """``(pixel - 0.1307) / 0.3081``, the normalisation of plain MNIST.
 
-    The released code applies these numbers, meant for pixels in [0, 1], to raw ones: inputs reach
-    827, and the released learning rates belong to that scale.
+    The released code applies these constants, meant for pixels in [0, 1], to raw pixels: inputs
+    reach 827, and the released learning rates belong to that scale. See "Pixels of plain MNIST" in
+    docs/method.md.
 
     Args:
-      image: uint8 ``[example, row, column]``.
-      divide_by_255: without the quirk.
+      image: images, uint8 ``[example, row, column]``.
+      divide_by_255: whether to scale pixels to [0, 1] first, unlike the released code.
 
     Returns:
       float32 ``[example, row, column]``.
@@ -231,10 +240,10 @@ def normalise_plain(image: np.ndarray, divide_by_255: bool = False) -> np.ndarra
 
 
 def resample_power_law(images: Images, num_examples: int, exponent: float, seed: int = 0) -> Images:
-    """A subset of heavy-tailed labels: ``n_k ∝ k^-exponent``, without replacement.
+    """A subset with heavy-tailed labels, ``n_k ∝ k^-exponent``, drawn without replacement.
 
-    Class k = 1, 2, ... is label 0, 1, ...; each keeps one example or more. Counts are those of
-    `power_law_counts`; examples keep the order they have.
+    Class k = 1, 2, ... is label 0, 1, ...; each keeps at least one example. Counts are those of
+    `power_law_counts`; examples keep their order.
 
     Raises:
       ValueError: if a class has fewer examples than its count.

@@ -1,4 +1,4 @@
-"""Random inputs for linear models, independent of the labels (section A.1)."""
+"""Random inputs for linear models, independent of the labels."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform between low and high: the "balanced X" of section A.1.
+    """Uniform distribution between low and high; on [0, 1] that of Figure 4.
 
     Raises:
       ValueError: unless ``low < high``, both finite.
@@ -24,7 +24,7 @@ class Uniform:
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Independent entries, float32 ``shape``."""
         values = rng.random(shape, dtype=np.float32)
-        # In place: at m=11 the array is 2.2 GB.
+        # In place: at m = 11 the array takes 2.2 GB.
         values *= np.float32(self.high - self.low)
         values += np.float32(self.low)
         return values
@@ -32,7 +32,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Normal:
-    """Gaussian: `GaussianImbalancedY` of section A.1; figures use N(1, 1) and N(0, 1).
+    """Normal distribution; the paper's appendix uses N(1, 1) and N(0, 1).
 
     Raises:
       ValueError: unless both are finite and the scale, a standard deviation, is positive.
@@ -63,14 +63,14 @@ def random_inputs(
     seed: int,
     bias_column: bool = False,
 ) -> np.ndarray:
-    """Independent random inputs, the same for the same seed.
+    """Independent random inputs; equal seeds give equal inputs.
 
     Args:
-      distribution: of every entry.
-      num_examples: rows.
-      dimension: columns.
-      seed: 0 or more.
-      bias_column: append a column of ones; the other columns do not change.
+      distribution: distribution of every entry.
+      num_examples: number of rows.
+      dimension: number of columns.
+      seed: random seed, 0 or more.
+      bias_column: whether to append a column of ones; the other columns do not change.
 
     Returns:
       float32 ``[example, input]``.

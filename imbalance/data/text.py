@@ -1,4 +1,4 @@
-"""Real text: local files, published splits, and one that every Python brings along; its words."""
+"""Real text: local files, published corpora, Python's own docstrings; and its words."""
 
 import ast
 import codecs
@@ -12,9 +12,9 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-# Characters that are decoded, and tokenised, at once: what bounds the memory.
+# Characters decoded and tokenised at once, which bounds the memory.
 _PIECE = 2**20
-# Longer runs without white space are cut: merging bytes in a word takes its length squared.
+# Longer runs without white space are cut: the time to merge a word's bytes is quadratic in it.
 _LONGEST_WORD = 2**12
 
 _NOT_DOCUMENTED = {
@@ -28,7 +28,7 @@ _NOT_DOCUMENTED = {
     "pydoc_data",
 }
 
-# What the files of each published corpus are called: train, validation, test.
+# File names of each published corpus: train, validation, test.
 _PUBLISHED = {
     "WikiText": ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens"),
     "raw WikiText": ("wiki.train.raw", "wiki.valid.raw", "wiki.test.raw"),
@@ -39,10 +39,10 @@ _PUBLISHED = {
 
 @dataclass(frozen=True)
 class TextFiles:
-    """UTF-8 text files, one after another with a line break between, never held whole.
+    """UTF-8 text files joined by line breaks, read block by block.
 
     Attributes:
-      paths: of the files, in this order.
+      paths: paths of the files, in order.
     """
 
     paths: tuple[Path, ...]
@@ -51,7 +51,7 @@ class TextFiles:
         """The whole text.
 
         Raises:
-          ValueError: if a file is not UTF-8, or there is not one character.
+          ValueError: if a file is not UTF-8, or there is no character.
         """
         text = "".join(self.blocks())
         if not text:
@@ -59,7 +59,7 @@ class TextFiles:
         return text
 
     def blocks(self) -> Iterator[str]:
-        """The text in blocks as they come off the disk, cut anywhere.
+        """The text in blocks as they are read, cut anywhere.
 
         Raises:
           ValueError: if a file is not UTF-8; the message has the offset of the byte.
@@ -78,7 +78,7 @@ Text = str | TextFiles
 
 
 class TextSplits(NamedTuple):
-    """A text to learn from and others to evaluate on, none of them seen in another."""
+    """A training text and texts to evaluate on, without overlap."""
 
     train: Text
     validation: Text
@@ -89,8 +89,8 @@ def text_files(path: str | PathLike, pattern: str = "**/*.txt") -> TextFiles:
     """A text file, or those of a folder in the order of their names.
 
     Args:
-      path: of a file of any name, or of a folder.
-      pattern: which files of a folder count.
+      path: path of a file of any name, or of a folder.
+      pattern: glob pattern of the files in a folder.
 
     Raises:
       FileNotFoundError: if there is no such file or folder, or no file in it fits the pattern.
@@ -107,7 +107,7 @@ def text_files(path: str | PathLike, pattern: str = "**/*.txt") -> TextFiles:
 
 
 def read_text(path: str | PathLike, pattern: str = "**/*.txt") -> str:
-    """All text of a file or folder; `text_files` reads larger ones piece by piece.
+    """The whole text of a file or folder; `text_files` reads larger texts piece by piece.
 
     Raises:
       FileNotFoundError: as `text_files`.
@@ -117,13 +117,13 @@ def read_text(path: str | PathLike, pattern: str = "**/*.txt") -> str:
 
 
 def published_splits(folder: str | PathLike) -> TextSplits:
-    """WikiText-2, WikiText-103, PTB or any corpus of files train, valid and test (section A.5).
+    """WikiText-2, WikiText-103, PTB, or any corpus with files for training and validation.
 
-    The folder is what the published archives unpack to: ``wiki.train.tokens``, or
-    ``wiki.train.raw``, ``ptb.train.txt`` or ``train.txt``, and so on. A missing test file is none.
+    The folder is an unpacked published archive, with ``wiki.train.tokens``, ``wiki.train.raw``,
+    ``ptb.train.txt`` or ``train.txt``, and so on. The test file is optional.
 
     Raises:
-      FileNotFoundError: if the folder has no pair of a training and a validation file.
+      FileNotFoundError: if the folder lacks a training file and the validation file of its corpus.
     """
     folder = Path(folder)
     for names in _PUBLISHED.values():
@@ -138,11 +138,11 @@ def published_splits(folder: str | PathLike) -> TextSplits:
 
 
 def split_text(text: str, validation: float = 0.1) -> TextSplits:
-    """The last part of a text, from a white space on, as validation.
+    """A split of a text at white space; the last part is for validation.
 
     Args:
-      text: to be split.
-      validation: its share of the characters, between 0 and 1.
+      text: text to split.
+      validation: share of the characters for validation, between 0 and 1.
 
     Raises:
       ValueError: if the share is not between 0 and 1, or one of the parts would have no word.
@@ -161,12 +161,12 @@ def split_text(text: str, validation: float = 0.1) -> TextSplits:
 
 
 def pieces(text: Text) -> Iterator[str]:
-    """The text in pieces of a bounded size that give the same tokens as the whole.
+    """The text in pieces of bounded size that give the same tokens as the whole.
 
-    A piece ends where a word does, and the next one begins with white space: no word is cut, and
-    neither is what byte-level tokenisers split text into before they merge bytes. Only runs of more
-    than 4,096 characters without white space, which no language has, are cut into such, so that one
-    endless line takes no more memory or time than other text.
+    A piece ends where a word ends, and the next begins with white space. This cuts neither words
+    nor the units in which byte-level tokenisers merge bytes. Only runs of more than 4,096
+    characters without white space, which no language has, are cut into runs of that length, so that
+    one endless line takes no more memory or time than other text.
 
     Raises:
       ValueError: if a file is not UTF-8; the message has the offset of the byte.
@@ -199,9 +199,9 @@ def _cut_runs(piece: str) -> Iterator[str]:
 def basic_english(text: str) -> list[str]:
     """Words and punctuation in lower case, by the rules of torchtext's ``basic_english``.
 
-    Each of ``' . , ( ) ! ?`` is a token; double quotes vanish, so that what they separate is one
-    word; ``;``, ``:`` and ``<br />`` are white space, which separates words. All else belongs to
-    words: ``@-@``, ``<unk>``, hyphens.
+    Each of ``' . , ( ) ! ?`` is a token. Double quotes are deleted, which joins the text on both
+    sides. ``;``, ``:`` and ``<br />`` are white space, which separates words. Everything else
+    belongs to words: ``@-@``, ``<unk>``, hyphens.
     """
     text = text.lower().replace('"', "")
     for mark in "'.,()!?":
@@ -213,14 +213,14 @@ def basic_english(text: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def standard_library_docstrings() -> str:
-    """The docstrings of the Python standard library: English that needs no file and no network.
+    """The docstrings of the Python standard library: English text without files or network.
 
-    About 1.6 million characters, 320,000 tokens of `basic_english`, in the order of the files'
-    names and of their lines. Tests, generated tables and what other projects maintain are left
-    out. The text is that of the Python that runs: versions differ by a few per cent.
+    About 1.6 million characters, 320,000 tokens of `basic_english`, in the order of file names and
+    lines. Tests, generated tables and parts that other projects maintain are left out. The text is
+    that of the running Python; versions differ by a few per cent.
 
     Raises:
-      FileNotFoundError: if this Python has its library in another form than source files.
+      FileNotFoundError: if this Python's library is not available as source files.
     """
     library = Path(sysconfig.get_paths()["stdlib"])
     files = [
@@ -231,7 +231,7 @@ def standard_library_docstrings() -> str:
     found = []
     for path in sorted(files, key=lambda path: path.relative_to(library).parts):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # of their escapes; not ours to mend
+            warnings.simplefilter("ignore", SyntaxWarning)  # of escapes in the library's source
             warnings.simplefilter("ignore", DeprecationWarning)
             found.extend(_docstrings(ast.parse(path.read_bytes())))
     if not found:
@@ -243,12 +243,12 @@ def standard_library_docstrings() -> str:
 
 
 def _docstrings(node: ast.AST) -> Iterator[str]:
-    """Docstrings of a module, of its classes and functions, in the order of the source."""
+    """Docstrings of a module and of its classes and functions, in the order of the source."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         docstring = ast.get_docstring(node)
         if docstring:
             yield docstring
-    # Statements only: expressions, most of a tree, hold no definitions.
+    # Statements only: expressions, most of the tree, hold no definitions.
     for block in ("body", "handlers", "orelse", "finalbody", "cases"):
         statements = getattr(node, block, None)
         if isinstance(statements, list):
@@ -267,7 +267,7 @@ def _decoded(path: Path) -> Iterator[str]:
             try:
                 text = decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:
-                # The decoder's input is what it kept of the block before, and this one.
+                # The decoder's input is this block, after what it kept of the one before.
                 byte = done - len(error.object) + error.start
                 raise ValueError(
                     f"{path}: byte {byte} (0x{error.object[error.start]:02x}) is not UTF-8: "

@@ -1,7 +1,7 @@
-"""Tokenisers: from text to tokens, by words or by pieces of words that the text itself suggests.
+"""Tokenisers, from text to tokens: words, or subwords learned from the text.
 
-Each has ``settings()``, all that decides its tokens besides the text, and ``fit(pieces)``, which
-learns a vocabulary from text and gives back what encodes any text with it.
+Each has ``settings()``, which determine its tokens together with the text, and ``fit(pieces)``,
+which learns a vocabulary from text and returns an encoder.
 """
 
 import hashlib
@@ -17,17 +17,17 @@ import numpy as np
 from imbalance.data.text import basic_english
 from imbalance.data.vocabulary import UNKNOWN, Vocabulary
 
-# Pieces of text that the library encodes at once, on all cores.
+# Number of pieces of text that the library encodes at once, on all cores.
 _BATCH = 4
 _NUM_BYTES = 256
 
 
 class Encoder(Protocol):
-    """What turns text into tokens."""
+    """Conversion of text into tokens with a given vocabulary."""
 
     @property
     def strings(self) -> Sequence[str]:
-        """How each class is written, ``[class]``."""
+        """Spelling of each class, ``[class]``."""
         ...
 
     def encode(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
@@ -36,10 +36,10 @@ class Encoder(Protocol):
 
 
 class Tokenizer(Protocol):
-    """How text becomes tokens, before it has seen any."""
+    """A tokeniser before it has seen any text."""
 
     def settings(self) -> Mapping[str, Any]:
-        """All that decides the tokens besides the text, as JSON-able values."""
+        """Settings that determine the tokens together with the text, as JSON values."""
         ...
 
     def fit(self, pieces: Iterable[str]) -> Encoder:
@@ -49,16 +49,16 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Words:
-    """Words of `basic_english`, classes by falling frequency, ``<unk>`` first (section A.5).
+    """Words of `basic_english`; classes by decreasing frequency, ``<unk>`` first.
 
     Attributes:
-      max_size: of the vocabulary; rarer words become ``<unk>``. None: all words are kept.
+      max_size: size of the vocabulary; rarer words become ``<unk>``. None: all words are kept.
     """
 
     max_size: int | None = None
 
     def settings(self) -> Mapping[str, Any]:
-        """All that decides the tokens besides the text."""
+        """Settings that determine the tokens together with the text."""
         return {"tokenizer": "basic_english words", "max_size": self.max_size}
 
     def fit(self, pieces: Iterable[str]) -> "WordEncoder":
@@ -91,16 +91,16 @@ class WordEncoder:
 
 @dataclass(frozen=True)
 class BytePairs:
-    """Byte-level byte pair encoding, trained on the text: no text is unknown to it.
+    """Byte-level byte pair encoding, trained on the text; it encodes any text.
 
     Attributes:
-      vocabulary_size: classes; 256 of them are the single bytes.
+      vocabulary_size: number of classes, including the 256 single bytes.
     """
 
     vocabulary_size: int
 
     def settings(self) -> Mapping[str, Any]:
-        """All that decides the tokens besides the text; loads the library for its version."""
+        """Settings that determine the tokens with the text, and the library's version."""
         return {
             "tokenizer": "byte-level BPE",
             "vocabulary_size": self.vocabulary_size,
@@ -132,18 +132,18 @@ class BytePairs:
 
 @dataclass(frozen=True)
 class BytePairFiles:
-    """Byte-level byte pair encoding from its files: GPT-2's are ``vocab.json`` and ``merges.txt``.
+    """Byte-level byte pair encoding from files, such as GPT-2's ``vocab.json`` and ``merges.txt``.
 
     Attributes:
-      vocabulary: JSON, from token to class.
-      merges: text, one pair a line, the first merged first.
+      vocabulary: JSON file that maps tokens to classes.
+      merges: text file of pairs, one per line, in the order of merging.
     """
 
     vocabulary: Path
     merges: Path
 
     def settings(self) -> Mapping[str, Any]:
-        """All that decides the tokens besides the text: the contents of the files."""
+        """Settings that determine the tokens together with the text: digests of the files."""
         digests = [
             hashlib.sha256(Path(path).read_bytes()).hexdigest()
             for path in (self.vocabulary, self.merges)
@@ -151,18 +151,18 @@ class BytePairFiles:
         return {"tokenizer": "byte-level BPE", "files": digests}
 
     def fit(self, pieces: Iterable[str]) -> "SubwordEncoder":
-        """Loads the files; the text teaches them nothing.
+        """Loads the files; the text is not used.
 
         Raises:
           ImportError: if the library `tokenizers` is not installed.
-          ValueError: if the files do not go together, the classes are not 0, 1, ... without a gap,
-            or a byte has none, so that text would vanish.
+          ValueError: if the files do not match, the classes are not 0, 1, ... without a gap, or a
+            byte has no class, so that text would be lost.
         """
         del pieces
         library = _library()
         try:
             classes, merges = library.models.BPE.read_file(str(self.vocabulary), str(self.merges))
-        except Exception as error:  # the library raises nothing more special
+        except Exception as error:  # the library raises nothing more specific
             raise ValueError(
                 f"{self.vocabulary} and {self.merges} are not the vocabulary and the merges of a "
                 f"byte pair encoding: {error}."
@@ -170,7 +170,7 @@ class BytePairFiles:
         if sorted(classes.values()) != list(range(len(classes))):
             raise ValueError(
                 f"{self.vocabulary}: {len(classes)} tokens have classes {min(classes.values())} .. "
-                f"{max(classes.values())}; they must be 0 .. {len(classes) - 1}, each once, for a "
+                f"{max(classes.values())}; they must be 0 .. {len(classes) - 1}, each once, as a "
                 "model has an output for each."
             )
         lost = set(library.pre_tokenizers.ByteLevel.alphabet()) - classes.keys()
@@ -190,23 +190,24 @@ class BytePairFiles:
 
 @dataclass(frozen=True)
 class Unigram:
-    """Unigram language model of pieces of words, as SentencePiece has it, trained on the text.
+    """Unigram language model of subwords, as in SentencePiece, trained on the text.
 
-    The text is normalised (NFKC), and every run of white space is one space. What has no piece is
-    ``<unk>``, class 0. Ties that the library breaks at random are broken alphabetically.
+    The text is normalised (NFKC), and every run of white space becomes one space. Text without a
+    subword is ``<unk>``, class 0. Ties that the library breaks at random are broken alphabetically.
 
-    The library starts from what occurs in several different words, each counted once, where
-    SentencePiece counts every occurrence. So a word that begins no other word is never one piece,
-    however frequent: in text whose punctuation stands apart, a comma is a space and a comma.
+    The library's initial subwords are strings that occur in several distinct words, each word
+    counted once; SentencePiece counts every occurrence. A word that begins no other word is
+    therefore never a single subword, however frequent: where punctuation stands apart, a comma
+    becomes a space and a comma.
 
     Attributes:
-      vocabulary_size: classes, ``<unk>`` among them.
+      vocabulary_size: number of classes, including ``<unk>``.
     """
 
     vocabulary_size: int
 
     def settings(self) -> Mapping[str, Any]:
-        """All that decides the tokens besides the text; loads the library for its version."""
+        """Settings that determine the tokens with the text, and the library's version."""
         return {
             "tokenizer": "unigram",
             "vocabulary_size": self.vocabulary_size,
@@ -214,12 +215,12 @@ class Unigram:
         }
 
     def fit(self, pieces: Iterable[str]) -> "SubwordEncoder":
-        """Trains the pieces.
+        """Trains the subwords.
 
         Raises:
           ImportError: if the library `tokenizers` is not installed.
-          ValueError: if the vocabulary is smaller than the characters of the text need, or larger
-            than the text allows.
+          ValueError: if the vocabulary is too small for the characters of the text, or larger than
+            the text allows.
         """
         if self.vocabulary_size < 2:
             raise ValueError(f"vocabulary_size is {self.vocabulary_size}; give 2 or more.")
@@ -231,18 +232,18 @@ class Unigram:
         trained.decoder = library.decoders.Metaspace()
         trainer = library.trainers.UnigramTrainer(
             vocab_size=self.vocabulary_size,
-            special_tokens=[library.AddedToken(UNKNOWN, lstrip=True)],  # its space is no token
+            special_tokens=[library.AddedToken(UNKNOWN, lstrip=True)],  # takes the space before it
             unk_token=UNKNOWN,
             show_progress=False,
         )
         try:
             trained.train_from_iterator(pieces, trainer)
         except ValueError:
-            raise  # of the text
-        except Exception as error:  # the library raises nothing more special
+            raise  # raised by `pieces`
+        except Exception as error:  # the library raises nothing more specific
             raise ValueError(
-                f"vocabulary_size is {self.vocabulary_size}, which does not do for this text: "
-                f"{error}. Give more, at least one for each of its different characters."
+                f"vocabulary_size is {self.vocabulary_size}, which does not suit this text: "
+                f"{error}. Give more, at least one for each distinct character."
             ) from error
         _check_size(trained, self.vocabulary_size)
         scores = json.loads(trained.to_str())["model"]["vocab"]
@@ -251,19 +252,19 @@ class Unigram:
 
 
 class SubwordEncoder:
-    """Encodes with a tokeniser of the library `tokenizers`, which is its attribute ``library``."""
+    """Encodes with a tokeniser of the library `tokenizers`, the attribute ``library``."""
 
     def __init__(self, library: Any):
         self.library = library
 
     @property
     def strings(self) -> Sequence[str]:
-        """How the library writes each class; GPT-2's ``Ġ`` and SentencePiece's ``▁`` are spaces."""
+        """The library's spelling of each class; ``Ġ`` (GPT-2) and ``▁`` (unigram) are spaces."""
         classes = self.library.get_vocab()
         return sorted(classes, key=classes.__getitem__)
 
     def encode(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
-        """Tokens of some pieces at a time, int32 ``[token]``."""
+        """Tokens of a few pieces at a time, int32 ``[token]``."""
         batch: list[str] = []
         for piece in pieces:
             batch.append(piece)
@@ -284,13 +285,13 @@ def _library() -> Any:
     except ImportError as error:
         raise ImportError(
             "byte pairs and unigrams need the library tokenizers; install it with pip install "
-            "'imbalance[text]', or take Words(), which needs none."
+            "'imbalance[text]', or use Words(), which needs none."
         ) from error
     return tokenizers
 
 
 def _byte_level(model: Any) -> Any:
-    """A tokeniser that splits text as GPT-2's does and then applies the model to bytes."""
+    """A tokeniser that splits text as GPT-2's and then applies the model to bytes."""
     library = _library()
     tokenizer = library.Tokenizer(model)
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -308,17 +309,17 @@ def _check_size(trained: Any, wanted: int) -> None:
 
 
 def _in_fixed_order(scores: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Pieces and log-probabilities, the same for whatever order the library met the words in.
+    """Subwords and log-probabilities, independent of the library's random order of words.
 
     ``<unk>`` stays first. The library sums in that order, so equal scores differ in their last
-    digits; and it puts the characters without a score of their own below all others, each a little
-    lower, in that order: these share one score.
+    digits. It also places characters without a score of their own below all others, each slightly
+    lower, in that order; here they share one score.
     """
     floor = min((score for piece, score in scores[1:] if len(piece) > 1), default=-np.inf)
     level = [(piece, max(score, floor - 1e-4)) for piece, score in scores[1:]]
     level.sort(key=lambda pair: -pair[1])
     values = np.array([score for _, score in level])
-    # The noise is 1e-10; scores that truly differ do so by 1e-7 or more, save by rare accident.
+    # The noise is 1e-10; different scores almost always differ by at least 1e-7.
     group = np.cumsum(np.diff(values, prepend=values[:1]) < -1e-8)
     first = values[np.searchsorted(group, group)]
     pieces = [piece for piece, _ in level]

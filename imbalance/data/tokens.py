@@ -1,4 +1,4 @@
-"""Synthetic token streams: any unigram law, a next token that can be learned, a known best loss."""
+"""Synthetic token streams with any unigram law, a learnable next token and a known best loss."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike
 
 
 class Successors(NamedTuple):
-    """Which class follows which by the rule, each array ``[pair]``.
+    """Pairs of classes that follow each other by the rule, each array ``[pair]``.
 
     Attributes:
-      current: a class.
-      following: one that follows it.
-      seats: how many of the current class's seats lead to the other.
+      current: class of the current token.
+      following: class of the next token.
+      seats: number of the current class's seats that lead to the next class.
     """
 
     current: np.ndarray
@@ -24,27 +24,26 @@ class Successors(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SyntheticTokens:
-    """A Markov chain over the classes whose every token has exactly the law ``counts / n``.
+    """A Markov chain over the classes in which every token has exactly the law ``counts / n``.
 
-    Class k owns ``n_k`` of n seats. Classes whose counts lie between the same powers of two stand
-    together, in an order drawn by ``seed``, and their seats form a circle. The next token is drawn
-    by the rule with probability ``predictability``: one of the current class's seats at random,
-    moved along its circle by the largest count on it; the class that owns the seat reached is next.
-    Otherwise the next token is the owner of any of the n seats, whatever came before.
+    Class k owns ``n_k`` of n seats. The seats of all classes whose counts lie between the same
+    powers of two form a circle, with the classes in an order drawn by ``seed``. With probability
+    ``predictability`` the next token follows the rule: take a random seat of the current class,
+    move along its circle by the largest count on it, and take the owner of the seat reached.
+    Otherwise the next token is the owner of a random one of the n seats.
 
-    The law is stationary: if a token has law ``n_k / n``, one of its seats at random is any of the
-    n seats alike; moving is a bijection of the seats, so the seat reached is too, and its owner has
-    law ``n_k / n``. An independent draw has it by itself, hence also the mixture; and the first
-    token is such a draw.
+    The law is stationary: if a token has law ``n_k / n``, a random one of its seats is uniform over
+    the n seats. Moving is a bijection of the seats, so the seat reached is also uniform, and its
+    owner has law ``n_k / n``. So has an independent draw, hence the mixture, and the first token.
 
-    By the rule a class is followed by at most three, of about its own frequency, so that rare
-    tokens can be foretold about as well as frequent ones, from few examples each. A class alone
-    between two powers of two follows itself.
+    By the rule, a class is followed by at most three classes of about its own frequency, so rare
+    tokens are about as predictable as frequent ones, from few examples each. A class alone between
+    two powers of two follows itself.
 
     Attributes:
-      counts: of each class ``[class]``, in any order; a class of count 0 never occurs.
+      counts: count of each class ``[class]``, in any order; a class of count 0 never occurs.
       predictability: probability of the rule, at least 0 (independent tokens) and below 1.
-      seed: of the order of classes on their circles.
+      seed: seed of the order of classes on their circles.
 
     Raises:
       TypeError: if counts are not integers.
@@ -83,7 +82,7 @@ class SyntheticTokens:
         return int(self.counts.sum())
 
     def stream(self, length: int, seed: int) -> np.ndarray:
-        """Tokens of one long stream, int32 ``[token]``; the same for the same arguments.
+        """Tokens of one long stream, int32 ``[token]``; equal arguments give equal tokens.
 
         Raises:
           ValueError: if the length is less than 1 or the seed is negative.
@@ -91,13 +90,13 @@ class SyntheticTokens:
         if length < 1 or seed < 0:
             raise ValueError(f"length {length}, seed {seed}; give 1 or more, and 0 or more.")
         rng = np.random.default_rng(seed)
-        by_rule = np.zeros(length + 1, bool)  # neither the first token nor one past the last
+        by_rule = np.zeros(length + 1, bool)  # false for the first token and one past the last
         by_rule[1:length] = rng.random(length - 1) < self.predictability
         tokens = np.empty(length, np.int32)
         place = np.flatnonzero(~by_rule[:length])
         tokens[place] = self._owners(rng.integers(0, self.num_examples, len(place)))
-        # Then the tokens that follow these by the rule, then those that follow them, and so on: the
-        # stretches between independent draws grow side by side.
+        # Extend all stretches between independent draws side by side: the tokens that follow these
+        # by the rule, then those that follow them, and so on.
         while len(place := place[by_rule[place + 1]]):
             current = tokens[place]
             seat = self._circles.first[current] + rng.integers(0, self.counts[current])
@@ -107,7 +106,7 @@ class SyntheticTokens:
 
     @cached_property
     def successors(self) -> Successors:
-        """The rule as a table, sorted by class and follower, at most three pairs or so a class."""
+        """The rule as a table, sorted by class and next class, about three pairs per class."""
         circles = self._circles
         # The owners of a seat and of the one it moves to change only at these seats.
         starts = circles.first[circles.order]
@@ -126,8 +125,8 @@ class SyntheticTokens:
         """Expected loss of each class under the true law, ``E[-log p(k | current) | next = k]``.
 
         In nats, float64 ``[class]``; NaN where the count is 0. No model that has not seen the
-        stream itself has a lower loss over all classes together; it can have one on some classes
-        at the cost of others, and on a training stream by remembering it.
+        stream has a lower overall loss. A model can have a lower loss on some classes at the cost
+        of others, or on a training stream by memorising it.
         """
         share = self.counts / self.num_examples
         current, following, _ = self.successors
@@ -148,11 +147,11 @@ class SyntheticTokens:
         return float(self.counts[occur] @ self.lowest_loss[occur]) / self.num_examples
 
     def losses(self, current: ArrayLike, following: ArrayLike) -> np.ndarray:
-        """``-log p(following | current)`` of given tokens: what the best model loses on them.
+        """Losses of the best model on given tokens, ``-log p(following | current)``.
 
         Args:
           current: inputs, integers of any shape.
-          following: targets, of the same shape.
+          following: targets, integers of the same shape.
 
         Returns:
           In nats, float64 of that shape; infinite where the target never follows.
@@ -206,17 +205,17 @@ class SyntheticTokens:
         return self._circles.order[np.searchsorted(self._circles.ends, seat, side="right")]
 
     def _moved(self, seat: np.ndarray, owner: np.ndarray, back: bool = False) -> np.ndarray:
-        """Where the rule leads from seats of these owners, or what leads to them."""
+        """Seats that the rule reaches from seats of these owners, or those that lead to them."""
         start, size, move = (array[owner] for array in self._circles[3:])
         return start + (seat - start + (-move if back else move)) % size
 
 
 class _Circles(NamedTuple):
-    """Who sits where: classes as they stand, and what each needs to find its way."""
+    """The seats of all classes, and the circle of each class."""
 
     order: np.ndarray  # classes by seat [place]
     ends: np.ndarray  # one past the last seat of each [place]
-    first: np.ndarray  # first seat [class]
-    start: np.ndarray  # first seat of the circle [class]
-    size: np.ndarray  # seats of the circle [class]
-    move: np.ndarray  # by how many seats the rule moves [class]
+    first: np.ndarray  # first seat of the class [class]
+    start: np.ndarray  # first seat of its circle [class]
+    size: np.ndarray  # number of seats of the circle [class]
+    move: np.ndarray  # number of seats that the rule moves [class]

@@ -1,4 +1,4 @@
-"""Words as classes: a vocabulary in the order of frequency."""
+"""Vocabularies: words as classes, in the order of frequency."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,10 +12,10 @@ UNKNOWN = "<unk>"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words and their classes: class 0 is ``<unk>``, all that is not in it.
+    """Words and their classes; class 0 is ``<unk>``, for unknown words.
 
     Attributes:
-      words: of each class.
+      words: word of each class.
 
     Raises:
       ValueError: if the first word is not ``<unk>``, or a word occurs twice.
@@ -32,11 +32,11 @@ class Vocabulary:
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int], max_size: int | None = None) -> "Vocabulary":
-        """``<unk>``, then the words by falling count, those of equal count in alphabetical order.
+        """``<unk>``, then the words by decreasing count, ties in alphabetical order.
 
         Args:
-          counts: how often each word occurs; that of ``<unk>`` does not matter.
-          max_size: keep so many classes, ``<unk>`` among them; None: all words.
+          counts: count of each word; that of ``<unk>`` is ignored.
+          max_size: number of classes to keep, including ``<unk>``; None: all words.
 
         Raises:
           ValueError: if ``max_size`` leaves no word.
@@ -56,7 +56,7 @@ class Vocabulary:
         return {word: number for number, word in enumerate(self.words)}
 
     def encode(self, words: Iterable[str]) -> np.ndarray:
-        """Classes of the words, int32 ``[token]``; those of unknown words are 0."""
+        """Classes of the words, int32 ``[token]``; 0 for unknown words."""
         classes = self.classes
         return np.fromiter((classes.get(word, 0) for word in words), np.int32)
 

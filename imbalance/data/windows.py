@@ -1,4 +1,4 @@
-"""Windows: a stream of tokens as rows of inputs and of the tokens that come next."""
+"""Windows: a stream of tokens as rows of inputs and of next tokens."""
 
 from typing import NamedTuple
 
@@ -10,38 +10,38 @@ from imbalance.analysis.counts import class_counts
 class Windows(NamedTuple):
     """Inputs and targets; the target of a position is the token after its input.
 
-    Both are views of the tokens, so that a memory-mapped file stays on the disk.
+    Both are views of the tokens, so a memory-mapped file stays on the disk.
 
     Attributes:
-      inputs: ``[row, position]``.
-      targets: ``[row, position]``.
+      inputs: input tokens, ``[row, position]``.
+      targets: target tokens, ``[row, position]``.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
 
     def counts(self, num_classes: int) -> np.ndarray:
-        """How often each class is a target, int64 ``[class]``.
+        """Number of targets of each class, int64 ``[class]``.
 
         Raises:
           ValueError: if a target is not in ``0 .. num_classes - 1``.
         """
         counts = np.zeros(num_classes, np.int64)
-        rows = max(1, 2**22 // self.targets.shape[1])  # some at a time: counting copies them
+        rows = max(1, 2**22 // self.targets.shape[1])  # a few at a time, as counting copies them
         for start in range(0, len(self.targets), rows):
             counts += class_counts(self.targets[start : start + rows].reshape(-1), num_classes)
         return counts
 
 
 def columns(tokens: np.ndarray, num_columns: int) -> Windows:
-    """The stream in as many long pieces of equal length, what is left over cut off (section A.5).
+    """The stream in ``num_columns`` long pieces of equal length; the remainder is dropped.
 
-    The paper's ``batchify``: its columns are the rows here, and its batch of time t is
+    The ``batchify`` of the paper's code, whose columns are the rows here: its batch of step t is
     ``inputs[:, t * length : (t + 1) * length]``.
 
     Args:
       tokens: integers ``[token]``.
-      num_columns: the batch size.
+      num_columns: number of pieces, the batch size.
 
     Returns:
       Windows of ``num_columns`` rows with ``len(tokens) // num_columns - 1`` positions.
@@ -64,13 +64,13 @@ def columns(tokens: np.ndarray, num_columns: int) -> Windows:
 
 
 def windows(tokens: np.ndarray, length: int) -> Windows:
-    """The stream in blocks that do not overlap, what is left over cut off (section A.5).
+    """The stream in consecutive blocks without overlap; the remainder is dropped.
 
-    Every token but the first is a target once, up to the cut.
+    Every token but the first is a target once, up to the remainder.
 
     Args:
       tokens: integers ``[token]``.
-      length: positions of a block.
+      length: number of positions of a block.
 
     Returns:
       Windows of ``(len(tokens) - 1) // length`` rows.

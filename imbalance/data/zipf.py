@@ -1,19 +1,19 @@
-"""Class distributions: how many examples each class has, the most frequent class first."""
+"""Class distributions: number of examples of each class, the most frequent class first."""
 
 import math
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-# The float64 quotas of power_law_counts are then off by far less than one example.
+# Up to here the float64 quotas of power_law_counts are off by far less than one example.
 _MAX_EXAMPLES = 2**40
 
 
 def grouped_counts(m: int) -> np.ndarray:
-    """``2^i`` classes of ``2^(m-i)`` examples for ``i = 0 .. m-1`` (section A.1).
+    """``2^i`` classes of ``2^(m-i)`` examples for ``i = 0 .. m-1``, as in Figure 4.
 
-    ``n = m 2^m`` examples in ``c = 2^m - 1`` classes (erratum E1: the paper's text says
-    ``2^(m+1) - 1``).
+    ``n = m 2^m`` examples in ``c = 2^m - 1`` classes. The paper's text says ``2^(m+1) - 1``: see
+    "The number of classes" in docs/method.md.
 
     Returns:
       int64 ``[class]``, the most frequent class first.
@@ -30,14 +30,14 @@ def grouped_counts(m: int) -> np.ndarray:
 def power_law_counts(num_examples: int, num_classes: int, exponent: float) -> np.ndarray:
     """Counts ``n_k ∝ k^-exponent`` that sum to ``num_examples``, at least one each.
 
-    Largest remainders with a floor of one: the classes whose share would be less than one example
-    get one; the others divide the rest in proportion to ``k^-exponent``, rounded down; what is then
-    left goes, one each, to the largest fractions (ties: the more frequent class).
+    Largest remainders with a floor of one: classes whose share would be less than one example get
+    one. The others divide the rest in proportion to ``k^-exponent``, rounded down. The remaining
+    examples go, one each, to the largest fractions (ties: the more frequent class).
 
     Args:
-      num_examples: their sum, exactly; at most 2^40.
-      num_classes: how many; at most ``num_examples``.
-      exponent: 0 for equal classes, 1 for Zipf's law.
+      num_examples: sum of the counts, at most 2^40.
+      num_classes: number of classes, at most ``num_examples``.
+      exponent: exponent, 0 for equal classes, 1 for Zipf's law.
 
     Returns:
       int64 ``[class]``, non-increasing.
@@ -51,10 +51,10 @@ def power_law_counts(num_examples: int, num_classes: int, exponent: float) -> np
     if not (math.isfinite(exponent) and exponent >= 0):
         raise ValueError(f"exponent is {exponent}; give a finite number, 0 or more.")
     rank = np.arange(1, num_classes + 1)
-    # Tiny exponents: rounding in the power must not put a class above the one before it.
+    # For tiny exponents, rounding in the power must not put a class above the one before it.
     share = np.minimum.accumulate(rank ** -float(exponent))
-    # If the h first classes have more than the floor, they divide n - (c - h) examples. The
-    # largest h at which the last of them still gets one is the h of the docstring; h = 1 always is.
+    # If the first h classes are above the floor, they divide n - (c - h) examples. The right h is
+    # the largest at which the last of them still gets one example; h = 1 always qualifies.
     divided = num_examples - num_classes + rank
     scale = divided / np.cumsum(share)
     h = int(np.count_nonzero(scale * share >= 1))
@@ -68,13 +68,13 @@ def power_law_counts(num_examples: int, num_classes: int, exponent: float) -> np
 
 
 def uniform_counts(num_examples: int, num_classes: int) -> np.ndarray:
-    """Counts that differ by one at most and sum to ``num_examples``; the larger ones come first.
+    """Counts that differ by at most one and sum to ``num_examples``, the larger ones first.
 
     Returns:
       int64 ``[class]``.
 
     Raises:
-      ValueError: if there is not one class, or fewer examples than classes.
+      ValueError: if there is no class, or there are fewer examples than classes.
     """
     _check_sizes(num_examples, num_classes)
     each, left = divmod(num_examples, num_classes)
@@ -82,10 +82,10 @@ def uniform_counts(num_examples: int, num_classes: int) -> np.ndarray:
 
 
 def labels_from_counts(counts: ArrayLike) -> np.ndarray:
-    """Every class as often as its count says, in the order of the classes.
+    """Labels in the order of the classes, each class as often as its count says.
 
     Args:
-      counts: integers ``[class]``, 0 or more.
+      counts: examples of each class, integers ``[class]``, 0 or more.
 
     Returns:
       int32 ``[example]``, sorted.
@@ -108,7 +108,7 @@ def labels_from_counts(counts: ArrayLike) -> np.ndarray:
 def _check_sizes(num_examples: int, num_classes: int) -> None:
     for size in (num_examples, num_classes):
         if not isinstance(size, int | np.integer):
-            raise ValueError(f"a size is {size!r}; give the numbers of examples and classes whole.")
+            raise ValueError(f"a size is {size!r}; give integers, numbers of examples and classes.")
     if num_classes < 1 or num_examples < num_classes:
         raise ValueError(
             f"{num_examples} examples in {num_classes} classes; give 1 class or more, and at least "

@@ -1,4 +1,4 @@
-"""Causal self-attention, through the library's own kernels."""
+"""Causal self-attention by JAX's own kernels."""
 
 from typing import Literal
 
@@ -10,26 +10,26 @@ from imbalance.models.layers import dropped, linear, uniform
 
 Implementation = Literal["auto", "xla", "cudnn"]
 
-CUDNN_LARGEST_HEAD = 128  # of those that its kernels take on every GPU that has them
+CUDNN_LARGEST_HEAD = 128  # features of the largest head that cuDNN takes on every GPU it supports
 
 
 class CausalAttention(nnx.Module):
     """Self-attention in which no position sees a later one.
 
     Initialised as PyTorch's ``nn.MultiheadAttention``: queries, keys and values share one matrix
-    ``[3 width, width]``, Xavier-uniform as a whole, and so on ``±sqrt(6 / (4 width))``; the output
-    weight is uniform on ``±1/sqrt(width)``; biases are 0.
+    ``[3 width, width]``, which is Xavier-uniform as a whole, hence uniform on
+    ``±sqrt(6 / (4 width))``; the output weight is uniform on ``±1/sqrt(width)``; biases are 0.
 
     Args:
-      width: features, a multiple of the heads.
-      num_heads: attention heads.
-      dropout: rate for the attention weights.
-      implementation: of the product. "auto" takes cuDNN's fused kernel on a GPU for 16-bit floats,
-        and XLA elsewhere; "cudnn" has no second derivatives, "xla" always has.
-      key: of the start; equal keys give equal layers.
+      width: number of features, a multiple of the number of heads.
+      num_heads: number of attention heads.
+      dropout: dropout rate of the attention weights.
+      implementation: kernel of the attention product. "auto" is cuDNN's fused kernel for 16-bit
+        floats on a GPU, and XLA elsewhere. "cudnn" has no second derivatives, "xla" has.
+      key: random key of the initialisation; equal keys give equal layers.
 
     Raises:
-      ValueError: if the width is not a multiple of the heads.
+      ValueError: if the width is not a multiple of the number of heads.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class CausalAttention(nnx.Module):
     ):
         if num_heads < 1 or width % num_heads:
             raise ValueError(
-                f"{width} features cannot be shared by {num_heads} heads; "
-                "give a width that is a multiple of the heads."
+                f"{width} features cannot be split into {num_heads} heads; "
+                "give a width that is a multiple of the number of heads."
             )
         in_key, out_key = jax.random.split(key)
         self.in_weight = nnx.Param(uniform(in_key, (3 * width, width), (6 / (4 * width)) ** 0.5))
@@ -55,7 +55,7 @@ class CausalAttention(nnx.Module):
         self.implementation: Implementation = implementation
 
     def __call__(self, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Of ``inputs [row, position, feature]``; ``key`` of the dropout's noise, None for none."""
+        """Attention output for ``inputs [row, position, feature]``; no dropout if key is None."""
         rows, length, width = inputs.shape
         joint = linear(inputs, self.in_weight[...], self.in_bias[...])
         query, keys, value = (
@@ -70,13 +70,13 @@ class CausalAttention(nnx.Module):
                 is_causal=True,
                 implementation=_kernel(self.implementation, query),
             )
-        else:  # the library's kernels drop nothing
+        else:  # JAX's kernels have no dropout
             mixed = _attention_with_dropout(query, keys, value, self.dropout, key)
         return linear(mixed.reshape(inputs.shape), self.out_weight[...], self.out_bias[...])
 
 
 def _kernel(implementation: Implementation, query: jax.Array) -> Literal["xla", "cudnn"]:
-    """Which of the library's kernels computes the attention of ``query``."""
+    """The kernel that computes the attention of ``query``."""
     if implementation != "auto":
         return implementation
     head = query.shape[-1]
@@ -88,7 +88,7 @@ def _kernel(implementation: Implementation, query: jax.Array) -> Literal["xla", 
 def _attention_with_dropout(
     query: jax.Array, keys: jax.Array, value: jax.Array, rate: float, key: jax.Array
 ) -> jax.Array:
-    """``softmax(Q Kᵀ / sqrt(d)) V`` with dropped weights; ``[row, position, head, feature]``."""
+    """``softmax(Q Kᵀ / sqrt(d)) V`` with weight dropout, ``[row, position, head, feature]``."""
     length, features = query.shape[1], query.shape[-1]
     wide = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.einsum("rqhf,rkhf->rhqk", query, keys, preferred_element_type=wide)

@@ -1,4 +1,4 @@
-"""The convolutional network of section B.2 of the specification (the paper's Figure 2)."""
+"""The convolutional network of Figure 2."""
 
 import math
 
@@ -13,21 +13,20 @@ from imbalance.models.convolution import convolve_and_pool
 class SimpleCNN(nnx.Module):
     """Two convolutions with ReLU and pooling, then a linear layer: images to class-major logits.
 
-    With the defaults the paper's network (B.2) on 28 x 28 images: 5 x 5 kernels, 32 and 100
-    channels, 4,900 features. Initialised as PyTorch does: weights and biases uniform on
-    ``±1/sqrt(fan_in)``.
+    The defaults are the paper's network on 28 x 28 images: 5 x 5 kernels, 32 and 100 channels,
+    4,900 features. Initialised as PyTorch does: weights and biases uniform on ``±1/sqrt(fan_in)``.
 
     Features are ordered by row, column and channel; PyTorch puts the channel first.
 
     Args:
-      num_classes: c.
+      num_classes: number of classes.
       side: pixels along a side of an image; a multiple of 4.
-      channels: of the first and of the second convolution.
+      channels: output channels of the first and the second convolution.
       kernel: positions along a side of both kernels; odd.
-      rngs: of the start.
+      rngs: random streams of the initialisation.
 
     Raises:
-      ValueError: if the side is no multiple of 4, or the kernel even.
+      ValueError: if the side is not a multiple of 4, or the kernel is even.
     """
 
     class_axis = 0
@@ -54,7 +53,7 @@ class SimpleCNN(nnx.Module):
         num_features = (side // 4) ** 2 * inputs
         shapes += [(num_classes, num_features), (num_classes,)]
         fan_ins += [num_features] * 2
-        # One draw for all: each that is compiled takes about a second.
+        # One draw for all parameters: compiling a draw takes about a second.
         ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
         drawn = jax.random.uniform(rngs.params(), (ends[-1],), minval=-1, maxval=1)
         parts = zip(jnp.split(drawn, ends[:-1]), shapes, fan_ins, strict=True)
@@ -74,7 +73,7 @@ class SimpleCNN(nnx.Module):
         """Features ``[feature, example]``."""
         found = jnp.moveaxis(images, 0, -1)[:, :, None]
         for kernel, shift in zip(self.kernels, self.shifts, strict=True):
-            # Pooling commutes with a shift and with ReLU, and leaves them a quarter of the work.
+            # Pooling commutes with the bias and with ReLU; done first, it saves 3/4 of their work.
             found = jax.nn.relu(
                 convolve_and_pool(found, kernel[...]) + shift[...][None, None, :, None]
             )

@@ -1,20 +1,21 @@
-"""Convolution and pooling of small images: the one place that knows how they are fast.
+"""Fast convolution and pooling of small images.
 
-Images have shape ``[row, column, channel, example]``. With examples last every pass over pixels is
-a loop over contiguous runs, and nearly every product below takes its operands as they lie.
+Images have shape ``[row, column, channel, example]``. With examples last, every pass over pixels
+reads contiguous memory, and nearly every product below takes its operands without a transposition.
 
-On GPU and TPU the convolution is the native one. On CPU that one is slow in a compiled loop, most
-of all its gradients, which are up to a hundred times slower there than outside. What runs instead
-is made of matrix products, forward and backward:
+GPU and TPU use the native convolution. On CPU it is slow inside a compiled loop, most of all its
+gradients, which are up to a hundred times slower there than outside. There, matrix products replace
+it, forward and backward:
 
 - *few inputs* (the first layer): the shifted copies of the image times the kernel, for the four
   pixels of a pooling window in one product.
-- *many*: products of discrete Fourier transforms, three real ones for each complex one (Gauss). For
-  14 x 14 images and a 5 x 5 kernel that is a twelfth of the multiplications. The transform of so
-  small an image is itself a matrix product, twice as fast for sums and differences of opposite
-  pixels, which meet cosines and sines only. Its work grows with the square of the pixels.
+- *many inputs*: products of discrete Fourier transforms, three real ones for each complex one
+  (Gauss). For 14 x 14 images and a 5 x 5 kernel that takes a twelfth of the multiplications. The
+  transform of so small an image is itself a matrix product. Splitting pixels into sums and
+  differences of opposite pixels, which need only cosines and only sines, halves its work. The work
+  grows with the square of the number of pixels.
 
-Values and gradients are those of the plain convolution up to the rounding of float32 (measured:
+Values and gradients equal those of the plain convolution up to the rounding of float32 (measured:
 3e-6 of the largest entry).
 """
 
@@ -26,25 +27,25 @@ import jax.numpy as jnp
 import numpy as np
 
 FEW_INPUTS = 64
-"""Up to so many numbers under a kernel, `convolve_and_pool` multiplies shifted copies on CPU."""
+"""Largest kernel (rows x columns x channels) for which shifted copies are multiplied on CPU."""
 
 
 def convolve_and_pool(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Cross-correlation that keeps the size, then the maximum over windows of 2 x 2 pixels.
 
-    As PyTorch's ``Conv2d`` with zero padding and no bias, and ``MaxPool2d(2)``. Of equal entries of
-    a window the first in reading order takes the gradient, as in PyTorch and in the library's own
+    As PyTorch's ``Conv2d`` with zero padding and no bias, and ``MaxPool2d(2)``. Among equal entries
+    of a window, the first in reading order takes the gradient, as in PyTorch and in JAX's own
     pooling (whose gradient is slow on CPU).
 
     Args:
-      images: ``[row, column, channel, example]``, even numbers of rows and columns.
-      kernel: ``[row, column, channel, output]``, odd numbers of rows and columns.
+      images: images ``[row, column, channel, example]``, with even numbers of rows and columns.
+      kernel: kernel ``[row, column, channel, output]``, with odd numbers of rows and columns.
 
     Returns:
       ``[row / 2, column / 2, output, example]``.
 
     Raises:
-      ValueError: for an image of odd or a kernel of even size, or if their channels differ.
+      ValueError: for images of odd size, a kernel of even size, or if their channels differ.
     """
     height, width, channels, _ = images.shape
     rows, columns, inputs, _ = kernel.shape
@@ -71,7 +72,7 @@ def _pool_of_frequencies(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _pool_of_shifts(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The four pixels of all windows from one product, with four kernels that are one, shifted."""
+    """All four pixels of every window from one product with four shifted copies of the kernel."""
     height, width = images.shape[0] // 2, images.shape[1] // 2
     rows, columns, channels, outputs = kernel.shape
     margins = [(rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0), (0, 0)]
@@ -89,7 +90,7 @@ def _pool_of_shifts(images: jax.Array, kernel: jax.Array) -> jax.Array:
             for j in range(2)
         ]
     )
-    # Two matrices: several axes on a side of a product would be laid out anew.
+    # Plain matrices: a product over several axes would copy its operands.
     kernels = jnp.moveaxis(kernels, 4, 1).reshape(4 * outputs, -1)
     windows = kernels @ shifted.reshape(kernels.shape[1], -1)
     return jnp.moveaxis(largest(windows.reshape(4, outputs, height, width, -1)), 0, 2)
@@ -100,13 +101,13 @@ def _pool_of_shifts(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def largest(entries: jax.Array) -> jax.Array:
-    """Largest of ``entries [4, ...]``; of equal ones the first takes the gradient."""
+    """Largest of ``entries [4, ...]``; among equal ones the first takes the gradient."""
     first, second, third, fourth = entries
     return jnp.maximum(jnp.maximum(first, second), jnp.maximum(third, fourth))
 
 
 def _which_is_largest(entries: jax.Array) -> jax.Array:
-    """Which of the four it is."""
+    """Index of the largest of the four entries."""
     first, second, third, fourth = entries
     in_upper = jnp.maximum(first, second) >= jnp.maximum(third, fourth)
     return jnp.where(in_upper, first < second, 2 + (third < fourth))
@@ -145,22 +146,22 @@ max_pool.defvjp(lambda images: (max_pool(images), images), _to_windows)
 
 
 class _Waves(NamedTuple):
-    """Real and imaginary parts of the waves of a Fourier transform, float64 NumPy arrays.
+    """Cosines and sines of a Fourier transform, float64 NumPy arrays.
 
     Of the frequencies f and -f, whose coefficients are conjugate for real images, one is kept.
-    Positions count from the middle, so an image's sums of opposite pixels meet its cosines only and
-    their differences its sines.
+    Positions are measured from the centre, so sums of opposite pixels need cosines only, and their
+    differences sines only.
     """
 
-    cos: np.ndarray  # [frequency, pixel of the first half, with the middle]
+    cos: np.ndarray  # [frequency, pixel of the first half and the centre]
     sin: np.ndarray  # [frequency, pixel of the first half]
-    kernel_cos: np.ndarray  # [frequency, position in the kernel], and the inverse's 1/size
+    kernel_cos: np.ndarray  # [frequency, position in the kernel], with the inverse's factor 1/size
     kernel_sin: np.ndarray
 
 
 @lru_cache
 def _waves(image: tuple[int, ...], kernel: tuple[int, ...]) -> _Waves:
-    # Circular wrapping reaches k // 2 past the edge, so that many rows of zeros are enough.
+    # Circular wrapping reaches k // 2 past the edge, so k // 2 rows of zeros are enough.
     sizes = [length + side // 2 for length, side in zip(image, kernel, strict=True)]
     kept, share = [], []
     for f in np.ndindex(*sizes):
@@ -185,7 +186,7 @@ def _waves(image: tuple[int, ...], kernel: tuple[int, ...]) -> _Waves:
 
 
 def _transform(waves: _Waves, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Fourier transform ``Σ x cos`` and ``-Σ x sin``: each ``[frequency, channel, example]``."""
+    """Fourier transform ``Σ x cos`` and ``-Σ x sin``, each ``[frequency, channel, example]``."""
     pixels = images.reshape(-1, *images.shape[2:])
     count = len(pixels)
     half = count // 2
@@ -200,7 +201,7 @@ def _transform(waves: _Waves, images: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _transform_back(
     waves: _Waves, real: jax.Array, imaginary: jax.Array, image: tuple[int, ...]
 ) -> jax.Array:
-    """``Σ real cos - imaginary sin`` over frequencies: the adjoint of `_transform`."""
+    """``Σ real cos - imaginary sin`` over frequencies, the adjoint of `_transform`."""
     cos, sin = (jnp.asarray(table.T, real.dtype) for table in (waves.cos, -waves.sin))
     even, odd = jnp.tensordot(cos, real, 1), jnp.tensordot(sin, imaginary, 1)
     half = len(odd)
@@ -209,7 +210,7 @@ def _transform_back(
 
 
 def _transform_kernel(waves: _Waves, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Real and imaginary part, each ``[frequency, ...]``, of ``kernel [row, column, ...]``."""
+    """Transform of ``kernel [row, column, ...]``: real and imaginary, ``[frequency, ...]``."""
     taps = kernel.reshape(-1, *kernel.shape[2:])
     cos, sin = (jnp.asarray(t, kernel.dtype) for t in (waves.kernel_cos, waves.kernel_sin))
     return jnp.tensordot(cos, taps, 1), jnp.tensordot(sin, taps, 1)
@@ -219,15 +220,15 @@ def _transform_kernel(waves: _Waves, kernel: jax.Array) -> tuple[jax.Array, jax.
 def convolve_by_frequencies(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Cross-correlation that keeps the size, as products of Fourier transforms.
 
-    Images ``[row, column, channel, example]`` and kernel ``[row, column, channel, output]`` of any
-    sizes, the kernel's odd; the result is ``[row, column, output, example]``.
+    Images are ``[row, column, channel, example]`` of any size; the kernel is
+    ``[row, column, channel, output]``, of odd size; the result ``[row, column, output, example]``.
     """
     return _forward(images, kernel)[0]
 
 
-# A product of complex numbers takes three real ones (Gauss). Of sums and differences, which are
-# passes over memory, those of the side with more channels are the fewest. Each product has its
-# operands as the library wants them, or the smaller one is laid out anew.
+# A product of complex numbers takes three real ones (Gauss). Sums and differences are passes over
+# memory, so the side with more channels has the fewest. Each product takes its operands as they
+# are, or copies the smaller one.
 
 
 def _forward(images: jax.Array, kernel: jax.Array):

@@ -1,7 +1,7 @@
-"""The frozen model of Figure 5 and the last layer that is trained on its features (section B.4).
+"""The frozen model of Figure 5 and the last layer that is trained on its features.
 
-The features depend on the data and on the start alone, so they are made once. What is left is a
-linear softmax model.
+The features depend only on the data and on the initialisation, so they are computed once. The rest
+is a linear softmax model.
 """
 
 import jax
@@ -15,10 +15,10 @@ SPREAD = 0.02
 
 
 class FrozenFeatures(nnx.Module):
-    """Features that Figure 5's last layer is trained on (B.4): ``x = h + SA(h)``.
+    """Features of Figure 5's last layer: ``x = h + SA(h)``.
 
-    One layer of attention with neither MLP nor normalisation nor dropout, on ``h = sqrt(d) E + PE``
-    as it began. The paper has 1200 features and one head.
+    One layer of attention on ``h = sqrt(d) E + PE``, without MLP, normalisation or dropout, as
+    initialised. The paper has 1200 features and one head.
     """
 
     def __init__(self, num_classes: int, width: int, num_heads: int = 1, *, rngs: nnx.Rngs):
@@ -33,7 +33,7 @@ class FrozenFeatures(nnx.Module):
 
 
 class LastLayer(nnx.Module):
-    """The linear softmax layer of a transformer, on features made before (B.4)."""
+    """The linear softmax layer of a transformer, on precomputed features."""
 
     class_axis = -1
 

@@ -1,8 +1,7 @@
-"""The layers that transformers are made of, attention apart.
+"""The layers of a transformer, except attention.
 
-Everything random is handed in: what drops values takes the key of its noise when it is called, so
-that a model's parameters are a plain tree of arrays. Parameters are float32; layers work in the
-precision of what they are given.
+A layer with dropout takes the random key when it is called, so a model's parameters are a plain
+tree of arrays. Parameters are float32; layers compute in the precision of their inputs.
 """
 
 import jax
@@ -11,19 +10,19 @@ import numpy as np
 from flax import nnx
 
 EPSILON = 1e-5  # of layer normalisation, as in PyTorch
-BITS = 16  # of the random numbers that decide what is dropped
+BITS = 16  # random bits per value that decide whether it is dropped
 
 
 def dropped(values: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Values, each zero with probability ``rate`` and else divided by ``1 - rate``.
+    """Values with dropout: each is zero with probability ``rate``, else divided by ``1 - rate``.
 
-    Both hold for the nearest multiple of 2^-16 to ``1 - rate``: two decisions are made of one
-    random number, because on a CPU these would be a good part of a step.
+    ``1 - rate`` is rounded to a multiple of 2^-16, since one random number decides about two
+    values: on a CPU, drawing random numbers takes a good part of a step.
 
     Args:
-      values: of any shape.
-      rate: 0 or more, below 1.
-      key: of the noise; None drops nothing.
+      values: array of any shape.
+      rate: dropout rate, 0 or more and below 1.
+      key: random key of the dropout; None drops nothing.
     """
     if key is None or rate == 0:
         return values
@@ -35,9 +34,9 @@ def dropped(values: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:
-    """Positions ``[position, feature]``, float32: sines at even features and cosines at odd ones.
+    """Positional encoding ``[position, feature]``, float32: sines at even features, else cosines.
 
-    Feature 2i and 2i + 1 of position t are of the angle ``t / 10000^(2i / width)``.
+    Features 2i and 2i + 1 of position t have the angle ``t / 10000^(2i / width)``.
     """
     rate = 10_000.0 ** (-np.arange(0, width, 2) / width)
     angle = np.arange(length)[:, None] * rate
@@ -59,7 +58,7 @@ def linear(inputs: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
 def embedded(tokens: jax.Array, embedding: jax.Array, dtype: str = "float32") -> jax.Array:
     """``sqrt(width) E[token] + PE[position]``, ``[row, position, feature]``."""
     width = embedding.shape[-1]
-    # Out of range would be clamped without a word; NaN stops the run.
+    # A token out of range would be clamped silently; NaN stops the run.
     found = jnp.asarray(embedding).at[tokens].get(mode="fill", fill_value=jnp.nan)
     positions = jnp.asarray(sinusoids(tokens.shape[-1], width), found.dtype)
     x = width**0.5 * found + positions[None]
@@ -67,12 +66,12 @@ def embedded(tokens: jax.Array, embedding: jax.Array, dtype: str = "float32") ->
 
 
 class LayerNorm(nnx.Module):
-    """Mean 0 and variance 1 of every example's features, then a scale and an offset of each.
+    """Layer normalisation: features of mean 0 and variance 1, then a scale and an offset of each.
 
     Args:
-      width: features.
-      spread: the scale starts at N(1, spread²), the offset at 0.
-      rngs: random streams.
+      width: number of features.
+      spread: standard deviation of the initial scale, N(1, spread²); the offset starts at 0.
+      rngs: random streams of the initialisation.
     """
 
     def __init__(self, width: int, spread: float, *, rngs: nnx.Rngs):
@@ -80,7 +79,7 @@ class LayerNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(width))
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Of ``inputs [..., feature]``, worked out in float32 at least."""
+        """Normalised ``inputs [..., feature]``, computed in at least float32."""
         values = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
         centred = values - values.mean(-1, keepdims=True)
         scale = jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + EPSILON)

@@ -1,4 +1,4 @@
-"""The linear softmax model of section B.1 of the specification (the paper's Figure 4)."""
+"""The linear softmax model of Figure 4."""
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,10 @@ class SoftmaxLinear(nnx.Module):
     """Logits ``W x + b``, class-major: the result has shape ``[class, example]``.
 
     Class-major logits let many runs share one matrix product, ``[run * class, input]`` times
-    ``[input, example]``, with no transposition of the weights (measured 15-20 % faster on CPU).
+    ``[input, example]``, without a transposition of the weights (measured 15-20 % faster on CPU).
 
     Initialised as PyTorch's ``nn.Linear``: weights and biases uniform on ``±1/sqrt(num_inputs)``.
-    With ``theoretical`` as the theory has it (section F): weights of zero and no bias.
+    With ``theoretical``, the setting of the theory (Section 3): weights of zero and no bias.
     """
 
     class_axis = 0

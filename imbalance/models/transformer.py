@@ -1,9 +1,9 @@
-"""Transformers that predict the next token (sections B.3 and B.5 of the specification).
+"""Transformers that predict the next token.
 
-An `Architecture` says what a model is, and `Transformer` builds it. `post_norm` gives the paper's
+An `Architecture` describes a model, and `Transformer` builds it. `post_norm` gives the paper's
 one-layer and two-layer models, `gpt2` its GPT-2 small, each at any size. The last layer is a linear
-softmax on features, which `Transformer.head` returns instead of logits: those of all positions need
-not fit into memory.
+softmax on features. `Transformer.head` returns the features in place of logits, as the logits of
+all positions may not fit into memory.
 """
 
 from dataclasses import dataclass, replace
@@ -23,35 +23,37 @@ GPT2_SPREAD = 2**0.5 * 0.02
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a transformer is, as plain values: equal ones build equal models.
+    """Description of a transformer by plain values; equal descriptions build equal models.
 
     Attributes:
-      num_classes: tokens of the vocabulary.
-      width: features of a position; a multiple of the heads.
-      num_layers: blocks.
-      num_heads: attention heads of a block.
-      mlp_width: features inside a block's MLP.
-      block: what a block does to x. "post", of the paper's small models (B.3):
-        ``x <- LN(x + SA(x)); x <- LN(x + MLP(x))``. "authors", of their GPT-2 (B.5), in which the
-        residual stream itself is normalised:
-        ``x <- LN(x); x <- x + SA(x); x <- LN(x); x <- x + MLP(x)``. "pre", the standard one:
-        ``x <- x + SA(LN(x)); x <- x + MLP(LN(x))``. The last two end in one more LN.
-      activation: of the MLP; "gelu" is the tanh approximation.
-      dropout: rate after the embedding and after every sublayer.
-      mlp_dropout: after the activation of the MLP.
-      attention_dropout: of attention weights; more than 0 leaves the library's fused kernels.
-      spread: embedding, MLP and output weights start at N(0, spread²), their biases at 0.
-      norm_spread: weights of normalisations start at N(1, norm_spread²).
-      scaled_mlp_out: divide the start of the MLP's second weight by ``sqrt(2 num_layers)``.
-      copied_attention: attention starts with equal weights in all blocks: PyTorch's encoder makes
-        its blocks as copies of one, and the authors draw anew all but the attention.
-      tied: the output weight is the embedding.
-      head_bias: whether the output layer has one.
-      dtype: in which blocks and logits are worked out, "float32" or "bfloat16"; parameters,
-        normalisations, softmaxes and sums of gradients are float32 either way.
-      remat: keep only the input of each block for the backward pass and work out the rest again:
+      num_classes: size of the vocabulary.
+      width: number of features of a position; a multiple of the number of heads.
+      num_layers: number of blocks.
+      num_heads: number of attention heads of a block.
+      mlp_width: number of features inside a block's MLP.
+      block: order of the sublayers and normalisations. "post", in the paper's small models:
+        ``x <- LN(x + SA(x)); x <- LN(x + MLP(x))``. "authors", in the authors' GPT-2 code, where
+        the residual stream itself is normalised:
+        ``x <- LN(x); x <- x + SA(x); x <- LN(x); x <- x + MLP(x)``. "pre", the standard order:
+        ``x <- x + SA(LN(x)); x <- x + MLP(LN(x))``. The last two end with one more LN.
+      activation: activation of the MLP; "gelu" is the tanh approximation.
+      dropout: dropout rate after the embedding and after every sublayer.
+      mlp_dropout: dropout rate after the activation of the MLP.
+      attention_dropout: dropout rate of attention weights; JAX's fused kernels require 0.
+      spread: standard deviation of the initial embedding, MLP and output weights; their biases
+        start at 0.
+      norm_spread: standard deviation of the initial normalisation weights, of mean 1.
+      scaled_mlp_out: whether the initial second weight of the MLP is divided by
+        ``sqrt(2 num_layers)``.
+      copied_attention: whether attention starts with equal weights in all blocks, as in the
+        authors' code: PyTorch's encoder copies one block, and only the rest is redrawn.
+      tied: whether the output weight is the embedding.
+      head_bias: whether the output layer has a bias.
+      dtype: precision of blocks and logits, "float32" or "bfloat16"; parameters, normalisations,
+        softmaxes and sums of gradients are float32 in both cases.
+      remat: whether the backward pass keeps only the input of each block and recomputes the rest:
         much less memory, a third more time.
-      attention: as `CausalAttention`'s ``implementation``; curvature on a GPU needs "xla".
+      attention: ``implementation`` of `CausalAttention`; curvature on a GPU needs "xla".
     """
 
     num_classes: int
@@ -91,23 +93,22 @@ class Architecture:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give one of {allowed}.")
 
     def matrix_parameters(self) -> int:
-        """Weights that every token is multiplied with: all matrices but the embedding."""
+        """Number of weights that multiply every token: all matrices but the embedding."""
         block = 4 * self.width**2 + 2 * self.width * self.mlp_width
         return self.num_layers * block + self.num_classes * self.width
 
     def flops(self, num_rows: int, length: int) -> float:
         """Useful floating-point operations of a step on ``[row, position]`` tokens.
 
-        Two for each weight and token and as many for each of its two gradients; attention counts
-        the half of its scores that are not masked. Nothing is counted twice that is worked out
-        twice.
+        Two per weight and token, and as many for each of the two gradients. Attention counts only
+        the half of its scores that is not masked. Recomputation is not counted.
         """
         attention = self.num_layers * 2 * self.width * length / 2
         return 6.0 * num_rows * length * (self.matrix_parameters() + attention)
 
 
 def post_norm(num_classes: int, **changes: Any) -> Architecture:
-    """The paper's two-layer model of PTB (B.3): 2 layers, 4 heads, 1000 features, dropout 0.2.
+    """The paper's two-layer model of PTB: 2 layers, 4 heads, 1000 features, dropout 0.2.
 
     TinyPTB's one-layer model has ``num_layers=1, num_heads=1, width=1200, mlp_width=1200``.
     """
@@ -126,7 +127,10 @@ def post_norm(num_classes: int, **changes: Any) -> Architecture:
 
 
 def gpt2(num_classes: int, **changes: Any) -> Architecture:
-    """GPT-2 small as the authors have it (B.5); ``block="pre"`` is the standard one."""
+    """GPT-2 small as in the authors' code (Figure 1); ``block="pre"`` is the standard one.
+
+    See "The blocks of GPT-2" in docs/method.md.
+    """
     paper = Architecture(
         num_classes,
         width=768,
@@ -162,7 +166,7 @@ class Transformer(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(size.num_classes)) if size.head_bias else None
 
     def __call__(self, tokens: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Logits ``[row, position, class]``; of many positions and classes better use `head`."""
+        """Logits ``[row, position, class]``; for many positions and classes, prefer `head`."""
         features, weight, bias = self.head(tokens, key)
         wide = jnp.promote_types(features.dtype, jnp.float32)
         logits = jnp.einsum("ef,cf->ec", features, weight, preferred_element_type=wide)
@@ -175,8 +179,8 @@ class Transformer(nnx.Module):
         """Features ``[row * position, feature]`` of the last layer, its weight and its bias.
 
         Args:
-          tokens: int32 ``[row, position]``; one that is no class makes its row NaN.
-          key: of the dropout's noise; None drops nothing.
+          tokens: tokens, int32 ``[row, position]``; one out of range makes its row NaN.
+          key: random key of the dropout; None drops nothing.
         """
         size = self.architecture
         keys = [None] * (1 + size.num_layers)
@@ -197,9 +201,9 @@ class Block(nnx.Module):
     """Attention and an MLP, with their normalisations (see `Architecture.block`).
 
     Args:
-      architecture: of the model.
-      attention_key: of the start of the attention.
-      rngs: random streams of all else.
+      architecture: architecture of the model.
+      attention_key: random key of the attention's initialisation.
+      rngs: random streams of the other layers.
     """
 
     def __init__(self, architecture: Architecture, attention_key: jax.Array, *, rngs: nnx.Rngs):
@@ -223,7 +227,7 @@ class Block(nnx.Module):
         self.mlp_out_bias = nnx.Param(jnp.zeros(size.width))
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Of ``x [row, position, feature]``; ``key`` of the dropout's noise, None for none."""
+        """Output for ``x [row, position, feature]``; no dropout if key is None."""
         in_attention = after_attention = in_mlp = after_mlp = None
         if key is not None:
             in_attention, after_attention, in_mlp, after_mlp = jax.random.split(key, 4)
@@ -249,7 +253,7 @@ class Block(nnx.Module):
                 return x + think(self.norm_mlp(x))
 
     def mlp(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Two linear layers, and an activation between them."""
+        """Two linear layers with an activation between them."""
         inside = linear(x, self.mlp_in[...], self.mlp_in_bias[...])
         inside = jax.nn.relu(inside) if self.architecture.activation == "relu" else _gelu(inside)
         inside = dropped(inside, self.architecture.mlp_dropout, key)

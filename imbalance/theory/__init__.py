@@ -1,4 +1,4 @@
-"""What is proved: closed forms and rates, each with its theorem, conditions and errata."""
+"""Closed forms and rates, each with its theorem, its conditions and corrections."""
 
 from imbalance.theory.associative import (
     Embeddings,

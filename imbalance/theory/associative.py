@@ -1,9 +1,10 @@
-"""One-layer associative memory under gradient descent, sign descent and Muon (section H.3).
+"""One-layer associative memory under gradient descent, sign descent and Muon.
 
 K facts map a key to a value. With embeddings of keys ``E [feature, key]`` and of values
-``Ẽ [feature, value]`` the model is ``f_W(k) = softmax(Ẽᵀ W E_k)``, and the loss the mean of the
+``Ẽ [feature, value]`` the model is ``f_W(k) = softmax(Ẽᵀ W E_k)``. The loss is the mean of the
 cross-entropies with weights p_k: a few facts are frequent, the others rare. After Wang et al. 2025
-(arXiv 2509.26030), whose Theorem 5.3 says what one step from ``W = 0`` does to the rarest facts.
+(arXiv 2509.26030), whose Theorem 5.3 describes the effect of one step from ``W = 0`` on the rarest
+facts.
 """
 
 import math
@@ -13,14 +14,14 @@ import numpy as np
 
 
 class Embeddings(NamedTuple):
-    """Columns of unit length."""
+    """Embeddings of keys and values, with columns of unit length."""
 
     keys: np.ndarray  # E, float64 [feature, fact]
     values: np.ndarray  # Ẽ, float64 [feature, fact]
 
 
 def fact_probabilities(num_facts: int, mass: float = 0.8, share: float = 0.2) -> np.ndarray:
-    """The frequent ``share`` of facts holds ``mass`` of the weight, evenly; float64 ``[fact]``.
+    """Weights of the facts, float64 ``[fact]``: the frequent ``share`` of them holds ``mass``.
 
     Raises:
       ValueError: unless both numbers lie between 0 and 1 and leave facts of both kinds.
@@ -36,14 +37,14 @@ def fact_probabilities(num_facts: int, mass: float = 0.8, share: float = 0.2) ->
 
 
 def decoupled_embeddings(num_facts: int) -> Embeddings:
-    """``E = Ẽ = I``: every fact has coordinates of its own."""
+    """``E = Ẽ = I``: every fact has its own coordinate."""
     return Embeddings(np.eye(num_facts), np.eye(num_facts))
 
 
 def coupled_embeddings(num_facts: int) -> Embeddings:
-    """Orthonormal embeddings on which coordinate-wise signs go wrong: blocks of two rotations.
+    """Orthonormal embeddings on which sign descent fails: blocks of two rotations.
 
-    The paper's ``Ẽ = I ⊗ R(3.638, 2.949, 5.218)`` and ``E = I ⊗ R(1.715, .876, 3.098)``.
+    ``Ẽ = I ⊗ R(3.638, 2.949, 5.218)`` and ``E = I ⊗ R(1.715, .876, 3.098)``, as in Wang et al.
 
     Raises:
       ValueError: if the number of facts is not a multiple of 3.
@@ -58,10 +59,11 @@ def coupled_embeddings(num_facts: int) -> Embeddings:
 def descent_direction(
     embeddings: Embeddings, probability: np.ndarray, weight: np.ndarray, rule: str
 ) -> np.ndarray:
-    """What one step adds to W, but for the step size: float64 ``[feature, feature]``.
+    """Update of W by one step of size 1, float64 ``[feature, feature]``.
 
-    With ``-∇L = Ẽ (diag(p) - P diag(p)) Eᵀ``, P the model's probabilities ``[value, key]``:
-    itself for "gd", its signs for "sign", and ``U Vᵀ`` of its singular vectors for "muon".
+    The negative gradient is ``-∇L = Ẽ (diag(p) - P diag(p)) Eᵀ``, with P the model's probabilities
+    ``[value, key]``. The update is ``-∇L`` for "gd", its signs for "sign", and ``U Vᵀ`` of its
+    singular vectors for "muon".
 
     Raises:
       ValueError: for an unknown rule.
@@ -72,7 +74,7 @@ def descent_direction(
     if rule == "gd":
         return negative
     if rule == "sign":
-        # Entries that cancel but for rounding have no sign.
+        # Entries that are zero up to rounding have no sign.
         return np.sign(np.where(np.abs(negative) > 1e-12 * np.abs(negative).max(), negative, 0))
     if rule == "muon":
         left, size, right = np.linalg.svd(negative)
@@ -85,10 +87,10 @@ def one_step(
 ) -> np.ndarray:
     """Probability of every fact's own value after one step from ``W = 0``, float64 ``[fact]``.
 
-    The step is as long as brings the best fact to ``1 - ε``. Theorem 5.3: Muon then has all facts
-    at ``1 - ε (1 + O(log K / K))`` whatever the embeddings; sign descent has where they are
-    decoupled and not on `coupled_embeddings`; gradient descent leaves the rarest at
-    ``O(ε^-r K^(r-1))`` with r below 1, so that max - min goes to ``1 - ε``.
+    The step size brings the best fact to ``1 - ε``. By Theorem 5.3, Muon then has all facts at
+    ``1 - ε (1 + O(log K / K))`` for any embeddings. Sign descent does so for decoupled embeddings,
+    but not for `coupled_embeddings`. Gradient descent leaves the rarest fact at ``O(ε^-r K^(r-1))``
+    with r below 1, so that max - min goes to ``1 - ε``.
 
     Raises:
       ValueError: for an unknown rule, or ε not between 0 and 1.
@@ -114,7 +116,7 @@ def one_step(
 
 
 def spectral_entropy(matrix: np.ndarray) -> float:
-    """``-Σ q log q / log r`` of the energies ``q_i = σ_i² / Σ σ²``: 1 if all are equal."""
+    """``-Σ q log q / log r`` of the r energies ``q_i = σ_i² / Σ σ²``; 1 if all are equal."""
     size = np.linalg.svd(matrix, compute_uv=False) ** 2
     energy = size / size.sum()
     seen = energy[energy > 0]
@@ -122,7 +124,7 @@ def spectral_entropy(matrix: np.ndarray) -> float:
 
 
 def _rotation(a: float, b: float, c: float) -> np.ndarray:
-    """Rotation by Euler angles about z, y and z."""
+    """Rotation by Euler angles about the axes z, y and z."""
 
     def about_z(angle: float) -> np.ndarray:
         cos, sin = math.cos(angle), math.sin(angle)
@@ -134,6 +136,6 @@ def _rotation(a: float, b: float, c: float) -> np.ndarray:
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Over values, the first axis."""
+    """Softmax over values, the first axis."""
     scaled = np.exp(logits - logits.max(axis=0))
     return scaled / scaled.sum(axis=0)

@@ -1,9 +1,10 @@
-"""Scaling laws of the linear bigram model under Zipf's law (section H.1; Kunstner and Bach 2025).
+"""Scaling laws of the linear bigram model under Zipf's law (Kunstner and Bach, arXiv 2505.19227).
 
-Tokens and next tokens as one-hot rows X and Y, ``L(W) = ‖X W - Y‖² / 2n`` from ``W = 0``. Entries
-do not interact: entry (i, j) has the curvature π_i and starts at the distance ``π_{j|i}`` from its
-optimum. Under Zipf's law, ``π_k ∝ k^-α`` over d tokens, and within each context, sorted, the same.
-All functions give the relative loss ``r = (L_t - L*) / (L_0 - L*)``.
+With tokens and next tokens as one-hot rows X and Y, the loss is ``L(W) = ‖X W - Y‖² / 2n``, from
+``W = 0``. Entries do not interact: entry (i, j) has curvature π_i and starts at distance
+``π_{j|i}`` from its optimum. Zipf's law is ``π_k ∝ k^-α`` over d tokens; the sorted conditional
+frequencies of each context follow the same law. All losses are relative,
+``r = (L_t - L*) / (L_0 - L*)``.
 """
 
 from collections.abc import Callable
@@ -15,27 +16,27 @@ from scipy.special import gammaln, zeta
 
 
 class Bigrams(NamedTuple):
-    """The entries of a bigram model that occur; all others start at their optimum, and stay."""
+    """The entries of a bigram model that occur; all others start and stay at their optimum."""
 
-    context: np.ndarray  # π_i of each entry's context, float64 [entry]
-    start: np.ndarray  # π_{j|i}, its distance from the optimum at W = 0, float64 [entry]
+    context: np.ndarray  # frequency π_i of each entry's context, float64 [entry]
+    start: np.ndarray  # distance π_{j|i} from the optimum at W = 0, float64 [entry]
 
 
 def zipf_gd(dimension: int, exponent: float, step: ArrayLike) -> np.ndarray:
-    """Gradient descent with ``η = 1 / π_1``: ``Σ k^-α (1 - k^-α)^2t / Σ k^-α``, exact.
+    """Loss of gradient descent with ``η = 1 / π_1``, exactly ``Σ k^-α (1 - k^-α)^2t / Σ k^-α``.
 
-    The conditional frequencies drop out: they are the same law in every context.
+    The conditional frequencies drop out, as they follow the same law in every context.
 
     Args:
-      dimension: d, tokens.
-      exponent: α, above 0.
-      step: t, ``[step]``.
+      dimension: number of tokens d.
+      exponent: exponent α, above 0.
+      step: steps t, ``[step]``.
 
     Raises:
       ValueError: for no token, an exponent not above 0 or a negative step.
     """
     share = _powers(dimension, exponent)
-    with np.errstate(divide="ignore"):  # the first token is done in one step: log 0
+    with np.errstate(divide="ignore"):  # the first token is fitted in one step: log 0
         decay = np.log1p(-share)
     decay[0] = -np.inf
     total = share.sum()
@@ -45,11 +46,11 @@ def zipf_gd(dimension: int, exponent: float, step: ArrayLike) -> np.ndarray:
 
 
 def zipf_gd_time(dimension: int, exponent: float, step: ArrayLike) -> np.ndarray:
-    """The time τ in which `zipf_gd` has a limit as d grows.
+    """The rescaled time τ at which `zipf_gd` has a limit as d grows.
 
-    ``2t / d^α`` for α < 1, ``log 2t / log d`` for α = 1, and t itself for α > 1. So the steps to a
-    fixed loss ε grow as ``d^α``, as ``d^(1-ε)`` and not at all: the law of ordinary text is the
-    worst.
+    ``2t / d^α`` for α < 1, ``log 2t / log d`` for α = 1, and t itself for α > 1. The steps to a
+    fixed loss ε therefore grow as ``d^α``, as ``d^(1-ε)``, and not at all: α = 1, the law of text,
+    is the worst.
     """
     step = np.asarray(step, np.float64)
     if exponent < 1:
@@ -58,13 +59,13 @@ def zipf_gd_time(dimension: int, exponent: float, step: ArrayLike) -> np.ndarray
 
 
 def zipf_gd_limit(exponent: float, time: ArrayLike) -> np.ndarray:
-    """Limit of `zipf_gd` for many tokens, at the τ of `zipf_gd_time` (Theorem 3.1).
+    """Limit of `zipf_gd` for many tokens at time τ of `zipf_gd_time` (their Theorem 3.1).
 
-    - α < 1: ``((1-α)/α) E_{1/α}(τ)``, E the exponential integral; here as the integral of
+    - α < 1: ``((1-α)/α) E_{1/α}(τ)`` with E the exponential integral, computed as the integral of
       ``exp(-τ v^(-α/(1-α)))`` over v from 0 to 1.
     - α = 1: ``1 - τ`` for τ from 0 to 1, with corrections of order ``1 / log d``.
-    - α > 1: ``B(1 - 1/α, 1 + 2t) / (α ζ(α))``, which falls as ``t^-(1-1/α)``. It stands for the sum
-      over ranks by an integral, so it is the limit only as t grows too.
+    - α > 1: ``B(1 - 1/α, 1 + 2t) / (α ζ(α))``, which falls as ``t^-(1-1/α)``. An integral replaces
+      the sum over ranks, so this is the limit only as t grows too.
     """
     time = np.asarray(time, np.float64)
     if exponent == 1:
@@ -79,17 +80,17 @@ def zipf_gd_limit(exponent: float, time: ArrayLike) -> np.ndarray:
 
 
 def zipf_sign(dimension: int, exponent: float, steps: int, phi: ArrayLike) -> np.ndarray:
-    """Sign descent after T steps of size ``η = π_1 φ^-α / T``, simplified.
+    """Loss of sign descent after T steps of size ``η = π_1 φ^-α / T``, in simplified dynamics.
 
     The ``⌊φ⌋`` most frequent conditionals have not reached their optimum yet; all others are taken
-    to be at η/2 from theirs. Exact dynamics have an entry at its small start after an even number
-    of steps and near η after an odd one (`sign_relative_loss`).
+    to be η/2 away. In the exact dynamics an entry returns to its small start after an even number
+    of steps and is near η after an odd one (`sign_relative_loss`).
 
     Args:
-      dimension: d.
-      exponent: α.
-      steps: T, 1 or more.
-      phi: φ, 1 to d, ``[phi]``.
+      dimension: number of tokens d.
+      exponent: exponent α.
+      steps: number of steps T, 1 or more.
+      phi: values of φ, 1 to d, ``[phi]``.
 
     Raises:
       ValueError: if an argument is out of its range.
@@ -102,14 +103,14 @@ def zipf_sign(dimension: int, exponent: float, steps: int, phi: ArrayLike) -> np
         raise ValueError(f"phi is {phi.min()} to {phi.max()}; give numbers from 1 to {dimension}.")
     one, two = np.cumsum(share), np.cumsum(share**2)
     whole = np.floor(phi).astype(int)
-    reach = phi**-exponent  # T η in units of the first conditional
+    reach = phi**-exponent  # T η, in units of the first conditional
     far = two[whole - 1] - 2 * reach * one[whole - 1] + whole * reach**2
     near = (dimension - whole) * reach**2 / (4 * steps**2)
     return (far + near) / two[-1]
 
 
 def zipf_sign_best(dimension: int, exponent: float, steps: int) -> tuple[float, float]:
-    """Least `zipf_sign` over ``φ = d^x``, x in steps of 1/32, and that φ: η suits the horizon T."""
+    """Smallest `zipf_sign` over ``φ = d^x``, x in steps of 1/32, and its φ: the best η for T."""
     phi = np.minimum(dimension ** (np.arange(33) / 32), dimension)
     loss = zipf_sign(dimension, exponent, steps, phi)
     best = int(np.argmin(loss))
@@ -117,9 +118,10 @@ def zipf_sign_best(dimension: int, exponent: float, steps: int) -> tuple[float, 
 
 
 def zipf_sign_time(dimension: int, exponent: float, steps: ArrayLike) -> np.ndarray:
-    """The τ in which `zipf_sign_best` has a limit: T, ``log 4T² / log d`` or ``2T / √d``.
+    """The rescaled time τ at which `zipf_sign_best` has a limit as d grows.
 
-    For α below, at and above 1/2: sign descent needs no more steps for more tokens, or about √d.
+    T for α < 1/2, ``log 4T² / log d`` for α = 1/2, and ``2T / √d`` for α > 1/2. The steps to a
+    fixed loss do not grow with d in the first case and grow as about √d in the others.
     """
     steps = np.asarray(steps, np.float64)
     if exponent < 0.5:
@@ -130,12 +132,12 @@ def zipf_sign_time(dimension: int, exponent: float, steps: ArrayLike) -> np.ndar
 
 
 def zipf_sign_limit(exponent: float, time: ArrayLike) -> np.ndarray:
-    """Limit of `zipf_sign_best` for many tokens, at the τ of `zipf_sign_time`.
+    """Limit of `zipf_sign_best` for many tokens at time τ of `zipf_sign_time`.
 
-    - α < 1/2: ``φ = x d`` with x in (0, 1] at the minimum of
+    - α < 1/2: the minimum over x in (0, 1], with ``φ = x d``, of
       ``2α²/(1-α) x^(1-2α) + (1-2α)(1-x) x^-2α / 4τ²``, which falls as ``τ^(4α-2)``.
     - α = 1/2: ``1 - τ`` for τ from 0 to 1.
-    - α > 1/2: ``1 / (ζ(2α) (1 + τ²))``, for ``τ² >= 1 / (2α - 1)``; NaN before.
+    - α > 1/2: ``1 / (ζ(2α) (1 + τ²))`` for ``τ² >= 1 / (2α - 1)``; NaN before.
     """
     time = np.asarray(time, np.float64)
     if exponent == 0.5:
@@ -153,9 +155,9 @@ def steps_to(loss: Callable[[int], float], target: float, most: int = 10**9) -> 
     """First step at which a falling loss is at most ``target``, by bisection.
 
     Args:
-      loss: of a step; it must not rise.
-      target: in its units.
-      most: where to give up.
+      loss: loss as a function of the step; it must not rise.
+      target: loss to reach.
+      most: last step to try.
 
     Raises:
       ValueError: if the loss is above the target even at ``most``.
@@ -174,7 +176,7 @@ def steps_to(loss: Callable[[int], float], target: float, most: int = 10**9) -> 
 
 
 def bigrams_of(tokens: ArrayLike) -> Bigrams:
-    """Frequencies of a text's pairs of neighbours, for the two functions below.
+    """Frequencies of a text's pairs of adjacent tokens, for the two functions below.
 
     Args:
       tokens: integers ``[position]``, 0 or more.
@@ -193,7 +195,7 @@ def bigrams_of(tokens: ArrayLike) -> Bigrams:
 
 
 def gd_relative_loss(bigrams: Bigrams, step: ArrayLike) -> np.ndarray:
-    """Relative loss ``[step]`` of gradient descent with ``η = 1 / max π_i``, exact for any text."""
+    """Relative loss ``[step]`` of gradient descent at ``η = 1 / max π_i``, exact for any text."""
     weight = bigrams.context * bigrams.start**2
     rest = np.maximum(1 - bigrams.context / bigrams.context.max(), 0)
     return np.array([weight @ rest ** (2 * t) for t in _checked_steps(step)]) / weight.sum()
@@ -202,9 +204,9 @@ def gd_relative_loss(bigrams: Bigrams, step: ArrayLike) -> np.ndarray:
 def sign_relative_loss(bigrams: Bigrams, learning_rate: float, steps: int) -> float:
     """Relative loss of sign descent after T steps of size η, exact for any text.
 
-    With ``δ_0 = k_0 η + ρ`` an entry is at ``δ_0 - t η`` to step k_0, then at ρ and η - ρ in turn.
-    An even T flatters it: most entries are below η, and back at their start. Compare even T only
-    with even T.
+    With ``δ_0 = k_0 η + ρ``, an entry is at ``δ_0 - t η`` up to step k_0, then alternates between ρ
+    and η - ρ. Most entries start below η, so they are back at their start after an even number of
+    steps, which lowers the loss: compare even T only with even T.
     """
     reach = np.floor(bigrams.start / learning_rate)
     rest = bigrams.start - reach * learning_rate

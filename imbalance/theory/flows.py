@@ -1,12 +1,13 @@
-"""Gradient and sign flow in the simple imbalanced setting: Theorem 3 (section F.6).
+"""Gradient flow and sign flow in the simple imbalanced setting of Theorem 3.
 
-One input ``x_k = e_k`` for each of c classes, of weight π_k, and a linear softmax model without
-bias that starts at ``W = 0``. Columns of W do not interact, and in column k all rows but the k-th
-stay equal, so the model is known from one number a class: the margin u between the logit of the
-right class and that of any other. Class k then has the loss ``ℓ_k = log(1 + (c - 1) e^-u)``.
+Each of c classes has one input ``x_k = e_k`` of weight π_k; the linear softmax model has no bias
+and starts at ``W = 0``. Columns of W do not interact, and in column k all rows but the k-th stay
+equal. One number per class describes the model: the margin u of the correct class's logit over any
+other. The loss of class k is ``ℓ_k = log(1 + (c - 1) e^-u)``.
 
-Erratum E4: with diagonal entry a and the others b, ``a = -(c - 1) b``, so ``a = (1 - 1/c) u`` and
-``b = -u / c``; the paper leaves out the minus sign.
+With diagonal entry a and the others b, ``a = -(c - 1) b``, so ``a = (1 - 1/c) u`` and
+``b = -u / c``. The paper omits the minus sign: see "The relation of the entries in Theorem 3" in
+docs/method.md.
 """
 
 import math
@@ -27,16 +28,16 @@ def loss_of_margin(margin: ArrayLike, num_classes: int) -> np.ndarray:
 
 
 def gradient_flow_margin(scaled_time: ArrayLike, num_classes: int) -> np.ndarray:
-    """Margin u under ``dW/dt = -∇L``, as a function of ``τ = π_k t`` alone.
+    """Margin u under ``dW/dt = -∇L``, a function of ``τ = π_k t`` alone.
 
     It grows as ``u' = c π_k / (e^u + c - 1)`` from 0, so that ``e^u + (c - 1) u = 1 + c τ``. With
     ``z = c - 1`` and ``f = (1 + c τ) / z`` the solution is ``u = f - 𝒲(e^f / z)``, 𝒲 the Lambert W
-    function; ``𝒲(e^y)`` is Wright's omega of y, which does not overflow. Two steps of Newton's
-    method mend what cancels where u is small.
+    function; ``𝒲(e^y)`` is Wright's omega of y, which does not overflow. Two Newton steps restore
+    the digits that cancel where u is small.
 
     Args:
-      scaled_time: τ, 0 or more, of any shape.
-      num_classes: c.
+      scaled_time: scaled time τ, 0 or more, of any shape.
+      num_classes: number of classes c.
 
     Raises:
       ValueError: for fewer than two classes, or a time that is negative or not finite.
@@ -45,7 +46,7 @@ def gradient_flow_margin(scaled_time: ArrayLike, num_classes: int) -> np.ndarray
     tau = _checked_time(scaled_time)
     others = num_classes - 1
     f = (1 + num_classes * tau) / others
-    # u = log(z 𝒲): the difference f - 𝒲 loses all digits where both are huge.
+    # u = log(z 𝒲), as the difference f - 𝒲 loses all digits where both are huge.
     margin = np.log(others * wrightomega(f - math.log(others)))
     margin = np.maximum(margin, 0)
     for _ in range(2):
@@ -55,16 +56,16 @@ def gradient_flow_margin(scaled_time: ArrayLike, num_classes: int) -> np.ndarray
 
 
 def gradient_flow_loss(probability: ArrayLike, time: ArrayLike, num_classes: int) -> np.ndarray:
-    """Losses of classes under gradient flow: all lie on one curve ``φ_c(π_k t)``.
+    """Losses of classes under gradient flow, which all lie on one curve ``φ_c(π_k t)``.
 
     For ``π_k t >= 1`` they are within `gradient_flow_bounds`, so ``Θ(1 / (π_k t))`` with constants
-    that depend on c (E9), and ``ℓ_k π_k t`` goes to ``1 - 1/c``: rare classes take as much longer
-    as they are rarer.
+    that depend on c, and ``ℓ_k π_k t`` goes to ``1 - 1/c``: the time to fit a class is inversely
+    proportional to its frequency.
 
     Args:
-      probability: π, ``[class]``.
-      time: t, ``[time]``.
-      num_classes: c, of which some may be left out of ``probability``.
+      probability: probabilities π, ``[class]``.
+      time: times t, ``[time]``.
+      num_classes: number of classes c; some may be left out of ``probability``.
 
     Returns:
       float64 ``[time, class]``.
@@ -92,11 +93,9 @@ def gradient_flow_bounds(scaled_time: ArrayLike, num_classes: int) -> tuple[np.n
 def sign_flow_loss(time: ArrayLike, num_classes: int) -> np.ndarray:
     """Loss of every class under ``dW/dt = -sign(∇L)``: ``log(1 + (c - 1) e^-2t)``, whatever its π.
 
-    Diagonal entries grow at rate 1 and the others fall at rate 1, so the margin is 2t, and the loss
-    ``Θ(e^-2t)``. Discrete steps of size η are on the same curve at ``t = η s``.
-
-    Erratum E5: the paper has the rate ``e^-ct``, which would make the margin depend on the number
-    of classes.
+    Diagonal entries grow at rate 1 and the others fall at rate 1, so the margin is 2t and the loss
+    ``Θ(e^-2t)``. After s discrete steps of size η the loss is on the same curve, at ``t = η s``.
+    The paper prints the rate ``e^-ct``: see "The rate of sign flow" in docs/method.md.
 
     Raises:
       ValueError: for fewer than two classes, or a time that is negative or not finite.

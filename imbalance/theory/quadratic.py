@@ -1,4 +1,4 @@
-"""Closed forms: the weighted quadratic of section 3.1 (Figure 6).
+"""Closed forms for the weighted quadratic of Section 3.1 (Figure 6).
 
 ``f(w) = ½ Σ_k π_k w_k²`` from ``w_k(0) = 1``. Figure 6 draws ``Σ_k π_k w_k²``, twice that.
 """
@@ -14,9 +14,9 @@ def quadratic_gd(probability: ArrayLike, learning_rate: float, step: ArrayLike) 
     """Weights of gradient descent, ``w_k(t) = (1 - η π_k)^t``.
 
     Args:
-      probability: π, ``[class]``; need not sum to one.
-      learning_rate: η; beyond `quadratic_stability_limit` the weights grow.
-      step: the t asked for, integers ``[step]``, 0 or more.
+      probability: probabilities π, ``[class]``; need not sum to one.
+      learning_rate: learning rate η; weights grow beyond `quadratic_stability_limit`.
+      step: steps t, integers ``[step]``, 0 or more.
 
     Returns:
       float64 ``[step, class]``.
@@ -31,19 +31,19 @@ def quadratic_gd(probability: ArrayLike, learning_rate: float, step: ArrayLike) 
 
 
 def quadratic_sign(learning_rate: float, step: ArrayLike) -> np.ndarray:
-    """Weights of sign descent, equal for all classes whatever their frequency.
+    """Weights of sign descent, which are the same for all classes.
 
-    ``w(t) = 1 - η t`` until the first step on or past zero; past it, a cycle of two: r and r - η
-    for ``0 < r < η``. Sign descent with a constant rate does not converge, except to zero itself
-    where 1/η is an integer.
+    ``w(t) = 1 - η t`` until the first step at or past zero; then a cycle of two, r and r - η with
+    ``0 < r < η``. At a constant rate sign descent does not converge, except to zero itself where
+    1/η is an integer.
 
-    Steps are counted in exact arithmetic on the float given, so no error grows along the way. 0.1
-    is a little more than one tenth, and the tenth step goes to -6e-17; a loop in floating point may
-    round that step to the other side of zero, and is then one step out of phase.
+    Arithmetic on the given float is exact, so no error accumulates. The float 0.1 is slightly more
+    than one tenth, and its tenth step goes to -6e-17; a floating-point loop may round that step to
+    the other side of zero, and is then one step out of phase.
 
     Args:
-      learning_rate: η.
-      step: the t asked for, integers ``[step]``, 0 or more.
+      learning_rate: learning rate η.
+      step: steps t, integers ``[step]``, 0 or more.
 
     Returns:
       float64 ``[step]``.
@@ -64,12 +64,13 @@ def quadratic_sign(learning_rate: float, step: ArrayLike) -> np.ndarray:
 
 
 def quadratic_stability_limit(probability: ArrayLike) -> float:
-    """Largest learning rate of gradient descent: weights stay bounded iff ``η <= 2 / max_k π_k``.
+    """Largest stable learning rate of gradient descent: bounded iff ``η <= 2 / max_k π_k``.
 
-    Erratum E7: the paper's text gives ``1 / π_1`` (section F.5).
+    The paper's text gives ``1 / π_1``: see "The stability limit of the weighted quadratic" in
+    docs/method.md.
 
     Args:
-      probability: π, ``[class]``; need not sum to one.
+      probability: probabilities π, ``[class]``; need not sum to one.
 
     Raises:
       ValueError: if probabilities are not one-dimensional, one is negative or not finite, or none

@@ -1,10 +1,10 @@
-"""The unigram softmax model under gradient, normalised gradient and sign descent (section H.2).
+"""The unigram softmax model under gradient, normalised gradient and sign descent.
 
-Logits alone and no input: ``L(w) = -Σ π_k log softmax(w)_k``, ``π_k ∝ k^-α``, from ``w = 0``. The
-optimum is ``w_k = log π_k``, up to a constant. After Yadav, Xie, Wang and Li 2025
-(arXiv 2512.00763): steepest descent in a norm has ``L(w_T) - L* = O(S D² / T)``, S the smoothness
-and D the distance to an optimum in that norm, and under a heavy tail the maximum norm has by far
-the smaller product.
+The model has logits and no input: ``L(w) = -Σ π_k log softmax(w)_k``, ``π_k ∝ k^-α``, from
+``w = 0``. The optimum is ``w_k = log π_k``, up to a constant. After Yadav, Xie, Wang and Li 2025
+(arXiv 2512.00763): steepest descent in a norm has ``L(w_T) - L* = O(S D² / T)``, with smoothness S
+and distance D to an optimum in that norm. Under a heavy tail the maximum norm has by far the
+smaller product.
 """
 
 import math
@@ -20,7 +20,7 @@ RULES = ("gd", "normalized_gd", "sign")
 
 
 class Bound(NamedTuple):
-    """What the rate of steepest descent in a norm rests on."""
+    """Constants in the convergence rate of steepest descent in a norm."""
 
     smoothness: float  # S: largest of vᵀ∇²L v / ‖v‖²
     distance: float  # D: from the start to the nearest optimum
@@ -42,9 +42,9 @@ def excess_at_start(num_classes: int, exponent: float = 1.0) -> float:
 
 
 def euclidean_bound(num_classes: int, exponent: float = 1.0) -> Bound:
-    """For gradient descent, of both kinds: ``S ≤ 1/2``, and D² the scatter of ``α log k``.
+    """Constants of gradient descent, normalised or not: ``S ≤ 1/2``, D² the scatter of ``α log k``.
 
-    D² grows like ``α² d``: all rare classes count.
+    D² grows like ``α² d``: every rare class contributes.
 
     Raises:
       ValueError: as `zipf_probabilities`.
@@ -54,7 +54,7 @@ def euclidean_bound(num_classes: int, exponent: float = 1.0) -> Bound:
 
 
 def maximum_bound(num_classes: int, exponent: float = 1.0) -> Bound:
-    """For sign descent: ``S ≤ 1`` and ``D = (α log d) / 2``, so a product of ``α² log² d / 4``.
+    """Constants of sign descent: ``S ≤ 1`` and ``D = (α log d) / 2``, so ``S D² ≤ α² log² d / 4``.
 
     Raises:
       ValueError: as `zipf_probabilities`.
@@ -75,12 +75,13 @@ def excess_after(
     """``L(w_T) - L*`` after T steps from zero at each learning rate, nats, float64 ``[rate]``.
 
     Args:
-      rule: "gd" adds ``-η ∇L``, "normalized_gd" ``-η ∇L / ‖∇L‖``, "sign" ``-η sign(∇L)``.
-      num_classes: d.
-      learning_rates: η, ``[rate]``.
-      steps: T.
-      exponent: α.
-      decay: let the rate fall in a line from η to zero.
+      rule: update rule: "gd" adds ``-η ∇L``, "normalized_gd" ``-η ∇L / ‖∇L‖``, "sign"
+        ``-η sign(∇L)``.
+      num_classes: number of classes d.
+      learning_rates: learning rates η, ``[rate]``.
+      steps: number of steps T.
+      exponent: exponent α.
+      decay: whether the rate decays linearly from η to zero.
 
     Raises:
       ValueError: for an unknown rule, no step, a rate that is not above 0, or as
@@ -101,7 +102,7 @@ def excess_after(
             direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-300)
         share = 1 - step / steps if decay else 1.0
         logits += share * rate[:, None] * direction
-    # The relative entropy of π to the model: nothing cancels as it does in L - L*.
+    # The relative entropy of π to the model, which avoids the cancellation in L - L*.
     logits -= logits.max(axis=1, keepdims=True)
     log_model = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     return np.maximum((np.log(probability) - log_model) @ probability, 0)

@@ -1,4 +1,4 @@
-"""Zipf's law: probabilities of classes by rank, and which classes are frequent (section F.4)."""
+"""Zipf's law: probabilities of classes by rank, and which classes are frequent."""
 
 import math
 
@@ -23,13 +23,12 @@ def zipf_probabilities(num_classes: int, exponent: float = 1.0) -> np.ndarray:
 def frequent_ranks(num_classes: int) -> int:
     """The rank K up to which classes count as frequent, ``K = ceil(c / log² c)``.
 
-    Under ``π_k ∝ 1/k`` the classes to K have ``c π_k >= log² c / H_c``, which grows without bound
-    like ``log c``, and their mass ``H_K / H_c`` goes to one, though only as
-    ``1 - 2 log log c / log c``: at a million classes it is .64. For such classes Proposition 2 (c)
-    says that gradient norm and Hessian trace are proportional.
+    Under ``π_k ∝ 1/k`` the classes up to K have ``c π_k >= log² c / H_c`` (up to the rounding of
+    K), which grows like ``log c``. Their mass ``H_K / H_c`` goes to one, though only as
+    ``1 - 2 log log c / log c``: at a million classes it is .64. For such classes, gradient norm and
+    Hessian trace are proportional by Proposition 2.
 
-    Erratum E6: the paper takes ``K = c / log c``. There ``c π_K = log c / H_c`` goes to one and not
-    to infinity.
+    The paper takes ``K = c / log c``: see "Frequent classes under Zipf's law" in docs/method.md.
 
     Raises:
       ValueError: for fewer than three classes, of which the logarithm is below one.

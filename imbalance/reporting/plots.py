@@ -1,4 +1,4 @@
-"""Stored results and records to matplotlib figures, in one style (section E of the specification).
+"""Stored results and records to matplotlib figures, in one style.
 
 Every function takes labelled data and never runs training. Axes are given or made; nothing is shown
 or saved here.
@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import optax
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -18,35 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
 from imbalance.analysis.labelled import DIVERGED, DIVERGED_FACTOR, at_only
+from imbalance.training.optimizers import OPTIMIZERS, Optimizer
 
-COLOURS = {
-    "gd": "#000000",
-    "adam": "#BB5566",
-    "normalized_gd": "#DDAA33",
-    "sign": "#004488",
-    "scaled_sign": "#33BBEE",
-    "adagrad": "#EE7733",
-    "armijo": "#777777",
-    "lion": "#009988",
-    "muon": "#AA3377",
-    "block_normalized_gd": "#997700",
-}
-# In turn, for optimizers that are not named above.
+# In turn, for optimizers that have no colour.
 OTHER_COLOURS = ("#888888", "#6699CC", "#117733", "#EE99AA", "#882255")
-NAMES = {
-    "gd": "GD",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "normalized_gd": "normalized GD",
-    "block_normalized_gd": "block-normalized GD",
-    "sign": "sign descent",
-    "scaled_sign": "scaled sign",
-    "adagrad": "AdaGrad",
-    "armijo": "GD, line search",
-    "lion": "Lion",
-    "muon": "Muon",
-    "sign_of_momentum": "sign of momentum",
-}
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -75,23 +51,35 @@ def panels(
     return figure, axes
 
 
-def label(optimizer: str) -> str:
-    """How an optimizer is called in legends: momentum is named by ``+m``."""
-    base, momentum, _ = optimizer.partition("+m")
-    return NAMES.get(base, base) + (" +m" if momentum else "")
+def looks(optimizer: str, dataset: xr.Dataset | None = None) -> Optimizer:
+    """Label, colour and momentum of an optimizer: as its dataset says, else as our table says."""
+    known = OPTIMIZERS.get(optimizer, Optimizer(optax.identity, label=optimizer))
+    if dataset is None or "label" not in dataset.coords:
+        return known
+    one = dataset[["label", "colour", "momentum"]]
+    if "optimizer" in one.dims:
+        one = one.sel(optimizer=optimizer)
+    colour = str(one["colour"].item()) or None
+    return Optimizer(known.rule, str(one["label"].item()), colour, bool(one["momentum"].item()))
 
 
-def line_style(optimizer: str, among: Sequence[str] = ()) -> dict[str, str]:
+def label(optimizer: str, dataset: xr.Dataset | None = None) -> str:
+    """An optimizer as figures name it."""
+    return looks(optimizer, dataset).label
+
+
+def line_style(
+    optimizer: str, among: Sequence[str] = (), dataset: xr.Dataset | None = None
+) -> dict[str, str]:
     """Colour by kind; solid with momentum, dashed without.
 
-    Kinds that have no colour of their own get different ones ``among`` the optimizers drawn.
+    Optimizers that have no colour of their own get different ones ``among`` those drawn.
     """
-    base, suffix, _ = optimizer.partition("+m")
-    momentum = suffix or base in ("lion", "muon", "sign_of_momentum")
-    others = dict.fromkeys(other.partition("+m")[0] for other in (*among, optimizer))
-    turn = [other for other in others if other not in COLOURS or other == base].index(base)
-    colour = COLOURS.get(base, OTHER_COLOURS[turn % len(OTHER_COLOURS)])
-    return {"color": colour, "linestyle": "-" if momentum else "--"}
+    one = looks(optimizer, dataset)
+    without = [o for o in dict.fromkeys((*among, optimizer)) if not looks(o, dataset).colour]
+    turn = without.index(optimizer) if optimizer in without else 0
+    colour = one.colour or OTHER_COLOURS[turn % len(OTHER_COLOURS)]
+    return {"color": colour, "linestyle": "-" if one.momentum else "--"}
 
 
 def bucket_colours(num_buckets: int) -> np.ndarray:
@@ -142,8 +130,8 @@ def overall(axes: Axes, chosen: xr.Dataset, optimizers: Sequence[str]) -> None:
             axes,
             one["step"].values,
             one["loss"],
-            label=label(optimizer) + rate + edge,
-            **line_style(optimizer, optimizers),
+            label=label(optimizer, chosen) + rate + edge,
+            **line_style(optimizer, optimizers, chosen),
         )
     axes.set(xlabel="step", title="Overall loss")
     axes.margins(x=0)
@@ -180,7 +168,7 @@ def in_rows(
         row[0].set_ylabel("loss (nats)")
         for axis, optimizer in zip(row[1:], optimizers, strict=False):
             by_bucket(axis, chosen.sel(optimizer=optimizer))
-            axis.set_title(label(optimizer))
+            axis.set_title(label(optimizer, chosen))
         for axis in row[: 1 + len(optimizers)]:
             axis.set_ylim(0, top)
         for axis in row[1 + len(optimizers) :]:
@@ -206,7 +194,7 @@ def fan(
         row[1].set_ylabel("loss (nats)")
         for axis, optimizer in zip(row[2:], optimizers, strict=True):
             by_bucket(axis, chosen.sel(optimizer=optimizer))
-            axis.set_title(label(optimizer))
+            axis.set_title(label(optimizer, chosen))
         for axis in row[1:]:
             axis.set_ylim(0, top)
     bucket_bar(figure, axes[0, -1], selections[0].sizes["bucket"])
@@ -246,7 +234,7 @@ def training(dataset: xr.Dataset, title: str | None = None) -> Figure:
             axis.tick_params(labelleft=False)
             by_bucket(axis, one)
             diverged = "status" in one and (one["status"] == DIVERGED).any()
-            axis.set_title(label(optimizer) + (" (diverged)" if diverged else ""))
+            axis.set_title(label(optimizer, chosen) + (" (diverged)" if diverged else ""))
             if "bucket_unigram_loss" in one:
                 _unigram_ticks(axis, one["bucket_unigram_loss"].values)
         whole.set_ylim(*_loss_limits(chosen))

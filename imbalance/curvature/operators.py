@@ -18,7 +18,8 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import keystr, tree_flatten_with_path
 from matfree import decomp, stochtrace
 
-from imbalance.tasks import Batch, Examples, Objective, Params, Task, accumulate
+from imbalance.problems.objective import Objective
+from imbalance.problems.tasks import Batch, Params, Task, accumulate
 
 
 class Subset(NamedTuple):
@@ -136,12 +137,12 @@ def hessian(
     def part(v: jax.Array, *microbatch: Batch):
         def weighted(x: jax.Array):
             if isinstance(loss, Task):
-                return _sums(loss.per_example(at.put(x), microbatch[0], None), objective)
+                return objective.sums(loss.per_example(at.put(x), microbatch[0], None))
             return loss(at.put(x)), 1.0
 
         return _hessian_product(weighted, at.vector, v)
 
-    return _operator(part, at, batch, objective.l2)
+    return _operator(part, at, batch, objective)
 
 
 def gauss_newton(
@@ -167,13 +168,13 @@ def gauss_newton(
     def part(v: jax.Array, *microbatch: Batch):
         def weighted(z: Any):
             found = output_loss(z, *microbatch)
-            return _sums(found, objective) if microbatch else (found, 1.0)
+            return objective.sums(found) if microbatch else (found, 1.0)
 
         z, push = jax.linearize(lambda x: outputs(at.put(x), *microbatch), at.vector)
         curved, weight = _hessian_product(weighted, z, push(v))
         return jax.linear_transpose(push, v)(curved)[0], weight
 
-    return _operator(part, at, batch, objective.l2)
+    return _operator(part, at, batch, objective)
 
 
 def empirical_fisher(
@@ -190,13 +191,13 @@ def empirical_fisher(
     def part(v: jax.Array, microbatch: Batch):
         def losses(x: jax.Array):
             examples = task.per_example(at.put(x), microbatch, None)
-            return examples.loss, _weight(examples, objective)
+            return examples.loss, objective.weight(examples)
 
         _, push, weight = jax.linearize(losses, at.vector, has_aux=True)
         along = weight * push(v)  # w ω g·v of every example
         return jax.linear_transpose(push, v)(along)[0], jnp.sum(weight)
 
-    return _operator(part, at, batch, l2=None)
+    return _operator(part, at, batch, Objective())
 
 
 def directional_sharpness(operator: Operator, direction: jax.Array) -> jax.Array:
@@ -368,12 +369,11 @@ def _lanczos(operator: Operator, key: jax.Array, steps: int):
     return theta, small, basis, jnp.arange(steps) >= steps - jnp.sum(inside)
 
 
-def _operator(part: Callable, at: Subset, batch: Batch | None, l2: Any) -> Operator:
+def _operator(part: Callable, at: Subset, batch: Batch | None, objective: Objective) -> Operator:
     """``Σ part / Σ weight`` over microbatches, and the Hessian of the penalty."""
 
     def penalty(x: jax.Array):
-        matrices = [leaf for leaf in jax.tree.leaves(at.put(x)) if jnp.ndim(leaf) >= 2]
-        return l2 / 2 * sum(jnp.sum(leaf**2) for leaf in matrices), 1.0
+        return objective.penalty(at.put(x)), 1.0
 
     def product(v: jax.Array) -> jax.Array:
         if batch is None:
@@ -381,7 +381,9 @@ def _operator(part: Callable, at: Subset, batch: Batch | None, l2: Any) -> Opera
         else:
             total, weight = accumulate(lambda microbatch, _: part(v, microbatch), batch)
         mean = total / weight
-        return mean if l2 is None else mean + _hessian_product(penalty, at.vector, v)[0]
+        if objective.l2 is None:
+            return mean
+        return mean + _hessian_product(penalty, at.vector, v)[0]
 
     return Operator(product, at.vector)
 
@@ -390,17 +392,6 @@ def _hessian_product(weighted: Callable, x: Any, v: Any) -> tuple[Any, Any]:
     """``∇²Σwℓ v``, forward over reverse, and ``Σw``, of ``weighted(x) = (Σwℓ, Σw)``."""
     (_, weight), (product, _) = jax.jvp(jax.grad(weighted, has_aux=True), (x,), (v,))
     return product, weight
-
-
-def _weight(examples: Examples, objective: Objective) -> jax.Array:
-    if objective.class_weight is None:
-        return examples.weight
-    return examples.weight * jnp.asarray(objective.class_weight)[examples.label]
-
-
-def _sums(examples: Examples, objective: Objective) -> tuple[jax.Array, jax.Array]:
-    weight = _weight(examples, objective)
-    return jnp.sum(weight * examples.loss), jnp.sum(weight)
 
 
 def _is_float(leaf: Any) -> bool:

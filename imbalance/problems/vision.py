@@ -1,26 +1,23 @@
-"""Problems of vision: digits, the same with barcodes as many rare classes, and both (section A.3).
+"""Problems of vision: digits, the same with barcodes as many rare classes, and both.
 
 Digits are rendered by default, which needs no file; `mnist` reads real ones from a folder.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from imbalance.analysis import class_counts
 from imbalance.data import images
 from imbalance.data.digits import rendered_digits
 from imbalance.data.files import mnist_from_folder
 from imbalance.models.cnn import SimpleCNN
-from imbalance.problems import Problem
-from imbalance.tasks import Batch, Task, classification
+from imbalance.problems.problem import Bucketing, Problem
+from imbalance.problems.tasks import classification
 
 PAPER_CHANNELS = (32, 100)
 
@@ -47,46 +44,57 @@ def rendered(per_class: int) -> Digits:
     return Digits("rendered digits", {"per_class": per_class}, images.Split(train, validation))
 
 
-def mnist(folder: str | Path, num_train: int = 50_000) -> Digits:
-    """MNIST or a relative from its IDX files: the paper's 50,000, or as many of these (A.3).
+def mnist(folder: str | Path, num_train: int | None = None) -> Digits:
+    """MNIST or a relative from its IDX files; five sixths are to train on, 50,000 of MNIST's.
+
+    Args:
+      folder: of the files.
+      num_train: so many of the images to train on; None: all of them.
 
     Raises:
       FileNotFoundError: if a file is missing.
       ValueError: if one is damaged, or has fewer images.
     """
     found = images.split(mnist_from_folder(folder).train)
-    if not 1 <= num_train <= len(found.train.label):
+    available = len(found.train.label)
+    num_train = available if num_train is None else num_train
+    if not 1 <= num_train <= available:
         raise ValueError(
-            f"num_train is {num_train}; these data have {len(found.train.label)} to train on."
+            f"num_train is {num_train}; {folder} has {available} images to train on: give 1 to "
+            f"{available}, or None for all."
         )
     train = found.train.take(np.arange(num_train))
     return Digits("mnist", {"num_train": num_train}, images.Split(train, found.val))
 
 
-def plain_digits(digits: Digits, **options) -> Problem:
-    """Ten balanced classes. ``options`` go to the CNN.
+def plain_digits(digits: Digits, channels: tuple[int, int] = PAPER_CHANNELS) -> Problem:
+    """Ten balanced classes, learnt by a CNN of so many channels.
 
     Pixels are standardised one by one, as in the other two problems; the paper has another scale
-    here (A.3, 5), which changes what learning rates mean and nothing else.
+    here, which changes what learning rates mean and nothing else.
     """
-    return _problem("plain_digits", digits, {}, digits.split.train, options)
+    return _problem("plain_digits", digits, {}, digits.split.train, channels, 1)
 
 
-def barcoded_digits(digits: Digits, num_bits: int = 10, **options) -> Problem:
-    """``10 * 2^bits`` classes of five images each, told apart by digit and barcode (A.3)."""
+def barcoded_digits(
+    digits: Digits, num_bits: int = 10, channels: tuple[int, int] = PAPER_CHANNELS
+) -> Problem:
+    """``10 * 2^bits`` classes of five images each, told apart by digit and barcode."""
     train = images.barcoded_only(digits.split, num_bits).train
-    return _problem("barcoded_digits", digits, {"num_bits": num_bits}, train, options)
+    return _problem("barcoded_digits", digits, {"num_bits": num_bits}, train, channels, 1)
 
 
-def imbalanced_digits(digits: Digits, num_bits: int = 10, **options) -> Problem:
-    """Plain digits, ten frequent classes, and barcoded ones, all rare (A.3, Figure 2).
+def imbalanced_digits(
+    digits: Digits, num_bits: int = 10, channels: tuple[int, int] = PAPER_CHANNELS
+) -> Problem:
+    """Plain digits, ten frequent classes, and barcoded ones, all rare (Figure 2).
 
     About half of the images are in frequent classes if there are ``50 * 2^bits`` digits. Buckets
     are two, the digits and the rest, as in the paper.
     """
     train = images.combined(digits.split, num_bits).train
     settings, rare = {"num_bits": num_bits}, 5
-    return _problem("imbalanced_digits", digits, settings, train, options, (rare + 1,))
+    return _problem("imbalanced_digits", digits, settings, train, channels, (rare + 1,))
 
 
 def _problem(
@@ -94,38 +102,23 @@ def _problem(
     digits: Digits,
     settings: Mapping[str, Any],
     train: images.Images,
-    options: Mapping[str, Any],
-    bucket_thresholds: tuple[int, ...] | None = None,
+    channels: tuple[int, int],
+    bucketing: Bucketing,
 ) -> Problem:
-    counts = class_counts(train.label)
-    channels = options.get("channels", PAPER_CHANNELS)
-    num_examples, side = train.image.shape[:2]
-
-    def make_batch(seed: int) -> Batch:
-        del seed  # the data are the same for every start
-        values = images.standardise(train.image, images.pixel_statistics(train.image))
-        return Batch(values, train.label, np.ones(num_examples, np.float32))
-
-    struct = jax.ShapeDtypeStruct
-    return Problem(
-        name=name,
+    counts, side = class_counts(train.label), train.image.shape[1]
+    return Problem.from_arrays(
+        name,
+        classification(partial(SimpleCNN, len(counts), channels=channels)),
+        images.standardise(train.image, images.pixel_statistics(train.image)),
+        train.label,
+        num_classes=len(counts),
+        bucketing=bucketing,
+        flops_per_step=len(train.label) * _flops(side, channels, len(counts)),
         settings={
             "digits": {"name": digits.name, **digits.settings},
             **settings,
             "channels": list(channels),
         },
-        task=_cnn_task(len(counts), tuple(channels)),
-        counts=counts,
-        make_batch=make_batch,
-        shapes=Batch(
-            struct(train.image.shape, jnp.float32),
-            struct((num_examples,), jnp.int32),
-            struct((num_examples,), jnp.float32),
-        ),
-        data_by_seed=False,
-        flops_per_step=num_examples * _flops(side, tuple(channels), len(counts)),
-        num_buckets=1,
-        bucket_thresholds=bucket_thresholds,
     )
 
 
@@ -135,11 +128,3 @@ def _flops(side: int, channels: tuple[int, int], num_classes: int) -> float:
     second = 2 * (side // 2) ** 2 * 25 * channels[0] * channels[1]
     last = 2 * (side // 4) ** 2 * channels[1] * num_classes
     return 2.0 * first + 3 * (second + last)
-
-
-@lru_cache
-def _cnn_task(num_classes: int, channels: tuple[int, int]) -> Task:
-    def build(rngs: nnx.Rngs) -> nnx.Module:
-        return SimpleCNN(num_classes, channels=channels, rngs=rngs)
-
-    return classification(build)

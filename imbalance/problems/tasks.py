@@ -5,13 +5,14 @@ whatever a user computes all come from the same `Examples`, so they cannot disag
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from imbalance.cross_entropy import chunked_cross_entropy
+from imbalance.ondevice.cross_entropy import chunked_cross_entropy
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -44,7 +45,8 @@ class Head(NamedTuple):
     bias: jax.Array | None  # [class]
 
 
-class Task(NamedTuple):
+@dataclass(frozen=True)
+class Task:
     """The contract between models and the engine."""
 
     init: Callable[[jax.Array], Params]  # key -> parameters
@@ -52,21 +54,11 @@ class Task(NamedTuple):
     head: Callable[[Params, Batch], Head] | None = None  # None: it does not end in such a layer
 
 
-class Objective(NamedTuple):
-    """What training minimises: ``Σ w ω_y ℓ / Σ w ω_y + (l2 / 2) ‖W‖²`` (sections C.2, E.2.15).
-
-    Reported losses never contain ``ω`` or the penalty.
-    """
-
-    class_weight: jax.Array | None = None  # ω, float32 [class]; None is one for every class
-    l2: jax.Array | float | None = None  # on weight matrices, not on biases; None leaves it out
-
-
-def classification(build: "Callable[[nnx.Rngs], nnx.Module]") -> Task:
+def classification(build: "Callable[..., nnx.Module]") -> Task:
     """Cross-entropy of the model's logits against one label a row.
 
     Args:
-      build: makes the flax module from its random streams. The module maps ``Batch.input`` to
+      build: makes the flax module from its random streams, the keyword ``rngs``. The module maps ``Batch.input`` to
         logits and names the axis of its classes in ``class_axis``. If it ends in a linear layer, a
         method ``head`` maps the input to that layer's features, weight and bias (see `Head`).
     """
@@ -74,12 +66,12 @@ def classification(build: "Callable[[nnx.Rngs], nnx.Module]") -> Task:
     # flax takes as long as half of JAX, so whoever needs no flax model does not wait for it.
     from flax import nnx
 
-    model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
     class_axis = model.class_axis  # pyright: ignore[reportAttributeAccessIssue]
     graphdef, _ = nnx.split(model)
 
     def init(key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key))))
+        return nnx.to_pure_dict(nnx.state(build(rngs=nnx.Rngs(key))))
 
     def per_example(params: Params, batch: Batch, key: jax.Array | None) -> Examples:
         del key  # no dropout in these models
@@ -99,7 +91,7 @@ KEPT_LOGITS = 2**26
 
 
 def next_token(
-    build: "Callable[[nnx.Rngs], nnx.Module]",
+    build: "Callable[..., nnx.Module]",
     *,
     chunk: int | None = None,
     noisy_evaluation: bool = False,
@@ -109,7 +101,7 @@ def next_token(
     An example is a position: labels and weights ``[row, position]`` come back as ``[example]``.
 
     Args:
-      build: makes the flax module from its random streams. Its method ``head`` takes
+      build: makes the flax module from its random streams, the keyword ``rngs``. Its method ``head`` takes
         ``Batch.input`` and the key of the dropout's noise, or None, and returns the features
         ``[row * position, feature]`` of its last layer, that layer's weight ``[class, feature]``
         and its bias ``[class]`` or None.
@@ -119,10 +111,10 @@ def next_token(
     """
     from flax import nnx
 
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))))
 
     def init(key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key))))
+        return nnx.to_pure_dict(nnx.state(build(rngs=nnx.Rngs(key))))
 
     def head(params: Params, batch: Batch, key: jax.Array | None = None) -> Head:
         model: Any = nnx.merge(graphdef, params)

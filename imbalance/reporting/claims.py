@@ -1,27 +1,28 @@
-"""Claims: a sentence of the paper, the number that decides it, and the verdict.
+"""Claims: a statement, the number that decides it, and the verdict.
 
 A claim that fails is printed as failed, with its value. One that this scale cannot decide says so.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
 Fixed = Literal["arithmetic", "before any run", "after a pilot"]
-"""When the threshold was set. After a pilot (the specification's author's own, in NumPy), passing
-shows agreement with that second implementation and not independent confirmation of the paper."""
+"""When the threshold was set. Pilots are independent NumPy runs, made before this code was written:
+passing a threshold that was set after one shows that two implementations agree, and is no
+independent confirmation of the paper."""
 
 
 @dataclass(frozen=True)
 class Claim:
     """One row of the table."""
 
-    id: str  # acceptance test of section J, or the item of section E it belongs to
+    name: str  # lower-case words joined by hyphens, unique within the experiment
     statement: str
     expected: str
     measured: str
@@ -34,8 +35,16 @@ class Claim:
         return {True: "holds", False: "FAILS", None: "not decided"}[self.holds]
 
 
+def slug(words: str) -> str:
+    """``words`` as part of a claim's name: ``slug("docstrings, BPE")`` is ``"docstrings-bpe"``.
+
+    Letters become lower case; all but letters, digits and dots become hyphens.
+    """
+    return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")
+
+
 def between(
-    id: str,
+    name: str,
     statement: str,
     value: float,
     low: float = -np.inf,
@@ -51,11 +60,11 @@ def between(
     else:
         expected = f"{low:.4g} to {high:.4g}"
     holds = bool(np.isfinite(value) and low <= value <= high)
-    return Claim(id, statement, expected, f"{value:.4g}", holds, fixed)
+    return Claim(name, statement, expected, f"{value:.4g}", holds, fixed)
 
 
 def close(
-    id: str,
+    name: str,
     statement: str,
     values: ArrayLike,
     references: ArrayLike,
@@ -75,32 +84,37 @@ def close(
         np.all(np.abs(found - expected) <= atol + rtol * np.abs(expected))
     )
     return Claim(
-        id, statement, f"{_numbers(expected)} ± {tolerance or '0'}", _numbers(found), holds, fixed
+        name, statement, f"{_numbers(expected)} ± {tolerance or '0'}", _numbers(found), holds, fixed
     )
 
 
-def undecided(id: str, statement: str, expected: str, measured: str, *, fixed: Fixed) -> Claim:
+def undecided(name: str, statement: str, expected: str, measured: str, *, fixed: Fixed) -> Claim:
     """A number without a threshold, or a claim that this scale cannot decide."""
-    return Claim(id, statement, expected, measured, None, fixed)
+    return Claim(name, statement, expected, measured, None, fixed)
 
 
-def sign_explains_adam(id: str, loss: Mapping[str, float], words: str) -> list[Claim]:
-    """T17: sign descent does as Adam, and normalising the gradient alone does not.
+def sign_explains_adam(prefix: str, losses: Sequence[float], words: str) -> list[Claim]:
+    """Sign descent does as well as Adam, and normalising the gradient alone does not.
+
+    The two rows are named ``<prefix>-sign-near-adam`` and ``<prefix>-normalized-gd-near-gd``.
 
     Args:
-      id: of the rows.
-      loss: final losses of ``gd``, ``adam``, ``normalized_gd`` and ``sign``.
+      prefix: of the names.
+      losses: final losses of gradient descent, Adam, normalized gradient descent and sign descent,
+        in this order.
       words: with which statements begin.
     """
-    gd, adam, normalized, sign = (loss[k] for k in ("gd", "adam", "normalized_gd", "sign"))
+    gd, adam, normalized, sign = losses
     rows = (
         (
-            f"sign descent does as Adam: |sign - Adam| less a fifth of GD - Adam = "
+            "sign-near-adam",
+            f"sign descent does as well as Adam: |sign - Adam| less a fifth of GD - Adam = "
             f"{gd - adam:.3g} nats",
             abs(sign - adam) - 0.2 * (gd - adam),
             {"high": 0.0},
         ),
         (
+            "normalized-gd-near-gd",
             "normalized GD is nearer to GD than to Adam: its distance from Adam less that from GD, "
             "nats",
             abs(normalized - adam) - abs(normalized - gd),
@@ -108,40 +122,32 @@ def sign_explains_adam(id: str, loss: Mapping[str, float], words: str) -> list[C
         ),
     )
     return [
-        between(id, f"{words}: {said}", value, **limit, fixed="before any run")
-        for said, value, limit in rows
+        between(f"{prefix}-{name}", f"{words}: {said}", value, **limit, fixed="before any run")
+        for name, said, value, limit in rows
     ]
 
 
-def inside_grid(chosen: xr.Dataset) -> Claim:
+def inside_grid(chosen: xr.Dataset, name: str = "best-rates-inside-grid") -> Claim:
     """That no best rate stands at the edge of the rates tried, where a wider grid might do better.
 
-    ``chosen`` comes from `imbalance.analysis.labelled.at_best`.
+    Args:
+      chosen: from `imbalance.analysis.labelled.at_best`.
+      name: of the claim, where one experiment makes several.
     """
     edges = chosen["edge"].stack(run=chosen["edge"].dims)
     edges = edges[edges != ""]
-    names = [
+    found = [
         f"{' '.join(map(str, run))}: {edge}"
         for run, edge in zip(edges["run"].values, edges.values, strict=True)
     ]
     return Claim(
-        "K.2",
-        f"Best rates lie inside their grids ({chosen.attrs['selection']})",
+        name,
+        f"Best learning rates lie inside their grids ({chosen.attrs['selection']})",
         "all inside",
-        "; ".join(names) or "all inside",
-        not names,
+        "; ".join(found) or "all inside",
+        not found,
         "before any run",
     )
-
-
-def spearman(values: ArrayLike) -> float:
-    """Rank correlation of ``values`` with their position: 1 if they only rise, -1 if they fall.
-
-    NaN, the value of an empty bucket, is left out.
-    """
-    found = np.asarray(values, float)
-    ranks = pd.Series(found[np.isfinite(found)]).rank()
-    return float(np.corrcoef(np.arange(len(ranks)), ranks)[0, 1])
 
 
 def _numbers(values: np.ndarray) -> str:
@@ -150,9 +156,9 @@ def _numbers(values: np.ndarray) -> str:
 
 def to_markdown(claims: Iterable[Claim]) -> str:
     """A table, one claim a row."""
-    rows = ["| id | claim | expected | measured | verdict | threshold fixed |", "|" + "---|" * 6]
+    rows = ["| name | claim | expected | measured | verdict | threshold fixed |", "|" + "---|" * 6]
     for claim in claims:
-        cells = (claim.id, claim.statement, claim.expected, claim.measured)
+        cells = (claim.name, claim.statement, claim.expected, claim.measured)
         cells = [cell.replace("|", "\\|") for cell in cells]
         verdict = claim.verdict if claim.holds else f"**{claim.verdict}**"
         rows.append(f"| {' | '.join(cells)} | {verdict} | {claim.fixed} |")
@@ -160,9 +166,9 @@ def to_markdown(claims: Iterable[Claim]) -> str:
 
 
 def to_text(claims: Iterable[Claim]) -> str:
-    """The same for a terminal: a line each, the verdict first."""
+    """The same for a terminal: verdict, name and statement, and below them the numbers."""
     lines = []
     for claim in claims:
-        lines.append(f"{claim.verdict:>11}  {claim.id:<5} {claim.statement}")
-        lines.append(f"{'':>19}measured {claim.measured}; expected {claim.expected}")
+        lines.append(f"{claim.verdict:>11}  {claim.name}: {claim.statement}")
+        lines.append(f"{'':>13}measured {claim.measured}; expected {claim.expected}")
     return "\n".join(lines)

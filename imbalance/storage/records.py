@@ -22,7 +22,7 @@ import xarray as xr
 from imbalance.analysis.buckets import FrequencyBuckets
 from imbalance.analysis.dataset import bucket_variables, loss_variables
 from imbalance.analysis.streaming import LossByClass
-from imbalance.results import DIVERGED, FINISHED, RUN_DIMS, STATUS
+from imbalance.storage.results import DIVERGED, FINISHED, RUN_DIMS, STATUS
 
 FORMAT = "imbalance record 1"
 ENTRY = np.dtype(

@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from imbalance.tasks import Head
+from imbalance.problems.tasks import Head
 
 MAX_BYTES = 2**28
 """The largest array of blocks that is made without a word, 256 MiB."""

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from imbalance import analysis
 from imbalance.analysis.streaming import warn_of_left_out
 from imbalance.analysis.sums import LARGEST_LOSS, MOMENTS
-from imbalance.exact_sums import Pair, Reduction, add, exact_sums, pair_of, product
+from imbalance.ondevice.exact_sums import Pair, Reduction, add, exact_sums, pair_of, product
 
 LARGEST_WEIGHT = 2.0**40
 LARGEST_WEIGHTED_LOSS = 2.0**60  # the sum of the squares of 2^8 of them is a float32
@@ -32,7 +32,7 @@ class LossByClass:
 
     A pytree of two arrays: carry it through ``jit``, ``scan`` and ``vmap`` like parameters.
     Make it with `create`, add batches with `update`, bring it home with `to_host`, where everything
-    is read. Sums are exact where float32 would drift (see `imbalance.exact_sums`): counts to 2^48,
+    is read. Sums are exact where float32 would drift (see `imbalance.ondevice.exact_sums`): counts to 2^48,
     means to about 2^-40; and a batch laid over several devices gives the same bits as on one.
 
     Attributes:
@@ -72,8 +72,23 @@ class LossByClass:
     @property
     def mean(self) -> jax.Array:
         """Mean loss of each class, float32 ``[class]``; NaN where nothing was seen."""
-        sums = (self.high + self.low)[:, : self.num_classes]
-        return sums[MOMENT + 1] / sums[MOMENT]
+        weight, total = self._weight_and_total
+        return total / weight
+
+    @property
+    def overall(self) -> jax.Array:
+        """Mean loss of all examples, float32 ``[]``; NaN if nothing was seen."""
+        weight, total = self._weight_and_total
+        return jnp.sum(total) / jnp.sum(weight)
+
+    @property
+    def diverged(self) -> jax.Array:
+        """Examples of each class whose loss is in no mean, float32 ``[class]``."""
+        return (self.high + self.low)[DIVERGED, : self.num_classes]
+
+    @property
+    def _weight_and_total(self) -> jax.Array:
+        return (self.high + self.low)[MOMENT : MOMENT + 2, : self.num_classes]
 
     def update(
         self,
@@ -384,13 +399,3 @@ def _sums(
         )
     high, low = zip(pair_of(count), pair_of(diverged), *moments, strict=True)
     return jnp.stack(high), jnp.stack(low)
-
-
-def bucket_sums(values: jax.Array, bucket: jax.Array, num_buckets: int) -> jax.Array:
-    """Sum of ``values [example]`` over the examples of each bucket, float32 ``[bucket]``.
-
-    Examples whose bucket is -1 belong to none and are left out.
-    """
-    # segment_sum would wrap -1 around to the last segment, so give it a segment of its own.
-    segment = jnp.where(bucket < 0, num_buckets, bucket)
-    return jax.ops.segment_sum(values.astype(jnp.float32), segment, num_buckets + 1)[:-1]

@@ -7,7 +7,7 @@ A `Corpus` is token streams with their vocabulary: `docstrings`, which needs no 
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from imbalance.data.tokenizing import Tokenizer, Words
 from imbalance.data.tokens import SyntheticTokens
 from imbalance.models.last_layer import FrozenFeatures, LastLayer
 from imbalance.models.transformer import Architecture, Transformer
-from imbalance.problems import Problem
-from imbalance.tasks import Batch, Task, next_token
+from imbalance.problems.problem import Bucketing, Problem, shapes_of
+from imbalance.problems.tasks import Batch, Task, next_token
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ def next_token_problem(
     columns: int | None = None,
     chunk: int | None = None,
     noisy_evaluation: bool = False,
-    num_buckets: int = 10,
+    bucketing: Bucketing = 10,
 ) -> Problem:
     """A transformer that learns the next token of a corpus.
 
@@ -153,9 +153,9 @@ def next_token_problem(
         (A.5, PTB): rows are ordered by chunk, so that batches of so many rows taken in order are
         the paper's. The last chunk is filled up with positions of no weight. None cuts the stream
         into blocks one after the other (A.5, WikiText-103).
-      chunk: as `imbalance.tasks.next_token`.
-      noisy_evaluation: as `imbalance.tasks.next_token`.
-      num_buckets: as `Problem.num_buckets`.
+      chunk: as `imbalance.problems.tasks.next_token`.
+      noisy_evaluation: as `imbalance.problems.tasks.next_token`.
+      bucketing: the classes of each bucket.
 
     Raises:
       ValueError: if the number of classes differs, or the corpus is too short.
@@ -165,7 +165,9 @@ def next_token_problem(
             f"a model of {architecture.num_classes} classes cannot learn {corpus.name!r}, which "
             f"has {corpus.num_classes}; give it num_classes={corpus.num_classes}."
         )
-    task = _transformer_task(architecture, chunk, noisy_evaluation)
+    task = next_token(
+        partial(Transformer, architecture), chunk=chunk, noisy_evaluation=noisy_evaluation
+    )
     rows = _rows(corpus.train, length, columns)
     held = None
     if corpus.validation is not None:
@@ -181,13 +183,18 @@ def next_token_problem(
         lambda seed: rows,
         rows,
         architecture.flops(*rows.label.shape),
-        num_buckets,
+        bucketing,
         held,
     )
 
 
 def last_layer_problem(
-    corpus: Corpus, width: int, length: int, *, columns: int | None = None, num_buckets: int = 10
+    corpus: Corpus,
+    width: int,
+    length: int,
+    *,
+    columns: int | None = None,
+    bucketing: Bucketing = 10,
 ) -> Problem:
     """Figure 5: the last layer of a transformer whose other parts stay as they began (B.4).
 
@@ -198,7 +205,7 @@ def last_layer_problem(
       width: features.
       length: positions of a row.
       columns: as for `next_token_problem`.
-      num_buckets: as `Problem.num_buckets`.
+      bucketing: the classes of each bucket.
     """
     tokens = _rows(corpus.train, length, columns)
 
@@ -212,11 +219,11 @@ def last_layer_problem(
         "last_layer",
         corpus,
         {"length": length, "columns": columns, "width": width},
-        _last_layer_task(width, corpus.num_classes),
+        next_token(partial(LastLayer, width, corpus.num_classes)),
         make_batch,
         tokens._replace(input=inputs),
         4.0 * examples * width * corpus.num_classes,
-        num_buckets,
+        bucketing,
         None,
     )
 
@@ -229,21 +236,20 @@ def _problem(
     make_batch: Callable[[int], Batch],
     like: Batch,
     flops: float,
-    num_buckets: int,
+    bucketing: Bucketing,
     validation: Batch | None,
 ) -> Problem:
-    struct = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
     return Problem(
         name=name,
-        settings={"corpus": {"name": corpus.name, **corpus.settings}, **settings},
         task=task,
         counts=class_counts(like.label[like.weight > 0], corpus.num_classes),
         make_batch=make_batch,
-        shapes=struct,
+        shapes=shapes_of(like),
         data_by_seed=name == "last_layer",
         flops_per_step=flops,
-        num_buckets=num_buckets,
+        bucketing=bucketing,
         make_validation=None if validation is None else lambda seed: validation,
+        settings={"corpus": {"name": corpus.name, **corpus.settings}, **settings},
     )
 
 
@@ -263,19 +269,6 @@ def _rows(tokens: np.ndarray, length: int, columns: int | None) -> Batch:
             for array in (*long, np.ones(long.targets.shape, np.float32))
         )
     return Batch(np.ascontiguousarray(inputs, np.int32), targets.astype(np.int32), weight)
-
-
-@lru_cache
-def _transformer_task(architecture: Architecture, chunk: int | None, noisy: bool) -> Task:
-    def build(rngs: nnx.Rngs) -> nnx.Module:
-        return Transformer(architecture, rngs=rngs)
-
-    return next_token(build, chunk=chunk, noisy_evaluation=noisy)
-
-
-@lru_cache
-def _last_layer_task(width: int, num_classes: int) -> Task:
-    return next_token(lambda rngs: LastLayer(width, num_classes, rngs=rngs))
 
 
 def _frozen_features(num_classes: int, width: int, key: jax.Array, tokens: np.ndarray):

@@ -1,0 +1,1 @@
+"""Reporting: claims and their verdicts, pictures, experiments and the whole reproduction."""

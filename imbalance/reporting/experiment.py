@@ -1,0 +1,111 @@
+"""What an experiment script declares, and its command line."""
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+import xarray as xr
+from matplotlib.figure import Figure
+
+from imbalance.reporting.claims import Claim
+from imbalance.training.sweep import Sweep
+
+Scale = Literal["smoke", "laptop", "paper"]
+"""``smoke``: seconds, to see that it runs. ``laptop``: minutes on two CPU cores. ``paper``: the
+paper's own size, for one GPU."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a script declares.
+
+    Attributes:
+      name: of the script, its results and its figure.
+      sweeps: scale -> the sweeps that are compared, by the value of ``over`` in which they differ;
+        an experiment of one sweep gives ``{"": sweep}``.
+      draw: joined results -> the figure.
+      claims: joined results -> the rows of its table; ``results.attrs["scale"]`` tells the scale.
+      over: the dimension along which several sweeps are joined.
+    """
+
+    name: str
+    sweeps: Callable[[Scale], Mapping[Any, Sweep]]
+    draw: Callable[[xr.Dataset], Figure]
+    claims: Callable[[xr.Dataset], list[Claim]]
+    over: str | None = None
+
+    def __post_init__(self):
+        if not NAME.fullmatch(self.name):  # it is a folder's and a file's name
+            raise ValueError(
+                f"experiment {self.name!r}: give a name of letters, digits, '_', '-' and '.', at "
+                "most 100, that begins with a letter or digit."
+            )
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of every experiment script."""
+
+    scale: Scale = "laptop"
+    """smoke: seconds; laptop: minutes on two CPU cores; paper: the paper's size, on one GPU."""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTIMIZER ...")] = ()
+    """Run these optimizers only; the figure is drawn once none is missing."""
+    jobs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Processes that make runs side by side, each on its share of the processors. Left out: one for
+    each processor where there is enough to do; 1 on a GPU or TPU."""
+    redraw: bool = False
+    """Draw from stored results and run nothing."""
+    overwrite: bool = False
+    """Run again what is stored already."""
+    results: Path = Path("results")
+    """The folder where results are stored."""
+    figures: Path = Path("figures")
+    """The folder where figures are drawn; those of smoke go beside its results."""
+    pdf: bool = False
+    """Draw a PDF beside the PNG."""
+
+    def __post_init__(self):
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"--jobs {self.jobs}: give 1 or more.")
+
+    def figure_path(self, name: str) -> Path:
+        """Where a figure goes: laptop to ``figures/``, paper below it, smoke beside its results."""
+        folder = {
+            "smoke": self.results / name / "smoke",
+            "laptop": self.figures,
+            "paper": self.figures / "paper",
+        }[self.scale]
+        return folder / f"{name}.png"
+
+
+def load_experiment(path: Path) -> Experiment:
+    """The ``EXPERIMENT`` a script declares.
+
+    Raises:
+      ValueError: if it declares none, or under another name than the script's.
+    """
+    spec = importlib.util.spec_from_file_location(f"experiments_{path.stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses of the script look themselves up there
+    spec.loader.exec_module(module)
+    experiment = getattr(module, "EXPERIMENT", None)
+    if not isinstance(experiment, Experiment) or experiment.name != path.stem:
+        raise ValueError(f"{path} must declare EXPERIMENT = Experiment({path.stem!r}, ...).")
+    return experiment
+
+
+def main(experiment: Experiment) -> None:
+    """The command line of an experiment script."""
+    from imbalance.reporting.reproduce import carry_out  # which imports what is declared here
+
+    module = sys.modules["__main__"]
+    options = tyro.cli(Options, description=inspect.getdoc(module))
+    sys.exit(carry_out({Path(str(module.__file__)).resolve(): experiment}, options))

@@ -1,0 +1,290 @@
+"""Run every experiment of a folder, draw all figures, and write the table of claims.
+
+Makes what is missing of the figures of the paper's main text and of its theorem; with ``--all`` the
+appendices and this project's own as well. A second call draws from stored results.
+"""
+
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import tyro
+
+from imbalance.reporting import workers
+from imbalance.reporting.claims import Claim, to_markdown, to_text
+from imbalance.reporting.experiment import Experiment, Options, load_experiment
+from imbalance.reporting.progress import Progress, stop_when_asked
+from imbalance.reporting.work import Work, finish, flops, resolve, seconds, size
+from imbalance.storage import files
+from imbalance.storage.store import Store
+
+MAIN = (  # the figures of the main text and the theorem's, the quickest first
+    "fig6_quadratic",
+    "fig4_linear",
+    "theory_flows",
+    "fig9_blocks",
+    "fig7_correlation",
+    "fig8_transformer_head",
+    "fig5_last_layer",
+    "fig1_language",
+    "fig2_barcoded",
+)
+WORTH_WORKERS = 20.0  # seconds of work below which one process is done sooner
+
+
+@dataclass(frozen=True)
+class ReproduceOptions(Options):
+    """Options of the whole reproduction."""
+
+    all: bool = False
+    """Run the appendices and this project's own experiments too."""
+    experiments: Path = Path("experiments")
+    """The folder of experiment scripts."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.only:
+            raise ValueError("--only names optimizers of one experiment; run its script instead.")
+
+
+def scripts(folder: Path, every: bool) -> list[Path]:
+    """Experiment scripts of a folder, those of the main text first; without ``every`` only those.
+
+    A folder that has none of the main text's is somebody's own: then all of it.
+
+    Raises:
+      FileNotFoundError: if there are none.
+    """
+    found = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    if not found:
+        raise FileNotFoundError(
+            f"no experiment scripts in {folder.resolve()}; run this from the checkout, or name "
+            "their folder with --experiments."
+        )
+    main = [found.pop(name) for name in MAIN if name in found]
+    return [*main, *(found.values() if every or not main else ())]
+
+
+def carry_out(experiments: Mapping[Path, Experiment | None], options: Options) -> int:
+    """Make what is missing, draw every figure, check every claim.
+
+    Args:
+      experiments: by the path of their scripts; None: it is still to be loaded.
+      options: of the command.
+
+    Returns:
+      The exit status: 0, 1 if an experiment failed, or 128 and the number of the signal that
+      stopped it.
+    """
+    if jax.process_count() > 1:
+        print("experiments run in one process; start the command on one host.", file=sys.stderr)
+        return 1
+    with stop_when_asked() as stopping:
+        return _Command(experiments, options, stopping).run()
+
+
+class _Command:
+    """One call of the command line: what it found, and what became of it."""
+
+    def __init__(self, experiments, options: Options, stopping):
+        self.experiments, self.options, self.stopping = experiments, options, stopping
+        self.claims: dict[str, list[Claim]] = {}
+        self.failures: dict[str, str] = {}  # cause, by the experiment's name
+        self.left: dict[str, set[str]] = {}  # keys still to be made, by the experiment's name
+        self.works: dict[str, Work] = {}
+        self.stopped = False
+
+    def run(self) -> int:
+        for path, experiment in self.experiments.items():
+            if self.stopping():
+                return self._end()
+            self._attempt(path.stem, lambda p=path, e=experiment: self._plan(p, e))
+        works = list(self.works.values())
+        try:
+            self._prepare(works)
+        except OSError as error:
+            print(f"\n{error}.", file=sys.stderr)
+            return 1
+        jobs = self._jobs(works)
+        self._announce(works, jobs)
+        self.progress = Progress(flops(works))
+        try:
+            for work in works:
+                self._finish_if_whole(work)
+            if any(self.left.values()):
+                workers.make(works, self.options, jobs, self._told, self.stopping)
+        finally:
+            self.progress.close()
+        return self._end()
+
+    def _plan(self, path: Path, experiment: Experiment | None) -> None:
+        work = resolve(path, experiment or load_experiment(path), self.options)
+        self.works[work.name] = work
+        self.left[work.name] = {run.key for run in work.missing}
+
+    def _attempt(self, name: str, action) -> None:
+        """Do something for an experiment; what fails is told, and the others go on."""
+        try:
+            action()
+        except Exception as error:
+            self._failed(name, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def _failed(self, name: str, cause: str, trace: str) -> None:
+        if name not in self.failures:
+            self.failures[name] = cause
+            self.left.pop(name, None)
+            # Errors that say what to do need no traceback; a user's own code does.
+            expected = cause.startswith(("MemoryError", "FileNotFoundError", "Damaged", "OSError"))
+            print(f"\n{name}: {cause if expected else trace}", file=sys.stderr, flush=True)
+
+    def _prepare(self, works: Sequence[Work]) -> None:
+        """Find out now, and not after hours of work, whether there is room for all of it."""
+        store = Store(self.options.results / "runs")
+        if any(self.left.values()):
+            store.open(size(works))
+            if self.options.overwrite:
+                for key in {run.key for work in works for run in work.missing}:
+                    store.path(key).unlink(missing_ok=True)
+                    store.checkpoint(key).unlink(missing_ok=True)
+        for folder in {self.options.figure_path(work.name).parent for work in works}:
+            files.check_room(folder, 2**20)
+
+    def _jobs(self, works: Sequence[Work]) -> int:
+        groups = len({key for keys in self.left.values() for key in keys})
+        if self.options.jobs is not None:
+            return max(1, min(self.options.jobs, groups))
+        if jax.default_backend() != "cpu" or sum(seconds(w, 1) for w in works) < WORTH_WORKERS:
+            return 1
+        return max(1, min(len(workers.processors()), groups))
+
+    def _announce(self, works: Sequence[Work], jobs: int) -> None:
+        total = sum(len(keys) for keys in self.left.values())
+        if total:
+            print(f"{total} runs to make, {jobs} at a time; about, on this machine:")
+            for work in works:
+                if self.left.get(work.name):
+                    print(
+                        f"  {work.name:<28}{len(self.left[work.name]):>4} runs  "
+                        f"{_minutes(seconds(work, jobs)):>8}"
+                    )
+            print(f"  {'together':<37}  {_minutes(sum(seconds(w, jobs) for w in works)):>8}")
+        old = [work.name for work in works if _old_results(work.name, self.options).is_dir()]
+        if old:
+            print(
+                f"{self.options.results} holds results of an earlier version of this package "
+                f"({', '.join(old)}); they are left alone."
+            )
+        sys.stdout.flush()
+
+    def _told(self, kind: str, value) -> None:
+        """An event of a worker, see `workers.Tell`."""
+        if kind == "flops":
+            self.progress.report(value)
+        elif kind == "doing":
+            self.progress.doing(value)
+        elif kind == "made":
+            for name, keys in self.left.items():
+                before = len(keys)
+                keys.difference_update(value)
+                if before and not keys:
+                    self._finish_if_whole(self.works[name])
+        elif kind == "failed":
+            path, cause, trace = value
+            self._failed(Path(path).stem, cause, trace)
+        elif kind == "lost":
+            self.progress.tell(f"{value}; the others go on.")
+        elif kind == "stopped":
+            self.stopped = True
+
+    def _finish_if_whole(self, work: Work) -> None:
+        if self.left.get(work.name) or work.name in self.failures:
+            return
+        if work.absent:
+            self.progress.tell(
+                f"{work.name}: not drawn yet, these are still to be run: {', '.join(work.absent)}"
+            )
+            return
+        self._attempt(work.name, lambda: self._finish(work))
+
+    def _finish(self, work: Work) -> None:
+        self.claims[work.name], path = finish(work, self.options)
+        self.progress.tell(f"drew {path}")
+        if isinstance(self.options, ReproduceOptions):
+            self._write_claims()
+
+    def _write_claims(self) -> None:
+        options = self.options
+        folder = options.results if options.scale == "smoke" else options.figure_path("x").parent
+        name = "CLAIMS-smoke.md" if options.scale == "smoke" else "CLAIMS.md"
+        ordered = {name: self.claims[name] for name in self.works if name in self.claims}
+        text = claims_table(ordered, options.scale)
+        files.write_as_it_is(folder / name, text.encode())
+        self.table = folder / name
+
+    def _end(self) -> int:
+        for name, group in self.claims.items():
+            print(f"\nClaims of {name} at scale {self.options.scale}:\n{to_text(group)}")
+        if hasattr(self, "table"):
+            print(f"\nall claims are in {self.table}")
+        sys.stdout.flush()
+        if number := self.stopping():
+            print(
+                "\nstopped; finished runs are stored, those on their way have a checkpoint, and "
+                "the same command goes on from there.",
+                file=sys.stderr,
+            )
+            return 128 + number
+        for name, keys in self.left.items():
+            if keys:
+                self.failures.setdefault(name, f"{len(keys)} runs were not made")
+        for name, cause in self.failures.items():
+            print(f"FAILED  {name}: {cause}", file=sys.stderr)
+        return 1 if self.failures else 0
+
+
+def _old_results(name: str, options: Options) -> Path:
+    """The folder in which versions before 0.2 kept an experiment's results."""
+    folder = options.results / name / options.scale
+    return folder if any(folder.glob("**/*-seed*.nc")) else folder / "none"
+
+
+def _minutes(number: float) -> str:
+    return f"{number:.0f} s" if number < 90 else f"{number / 60:.0f} min"
+
+
+def claims_table(claims: Mapping[str, list[Claim]], scale: str) -> str:
+    """The Markdown page of all claims, an experiment a section."""
+    rows = [claim for group in claims.values() for claim in group]
+    held = sum(claim.holds is True for claim in rows)
+    failed = sum(claim.holds is False for claim in rows)
+    lines = [
+        "# Claims",
+        "",
+        f"{len(claims)} experiments, measured at scale `{scale}` by `python -m "
+        f"imbalance.reporting.reproduce`: {held} hold, {failed} fail, "
+        f"{len(rows) - held - failed} are not decided at this scale.",
+        "",
+        "The last column says when a threshold was fixed. One fixed after a pilot (independent",
+        "NumPy runs, made before this code) shows agreement with a second implementation; only one",
+        "fixed before any run can confirm or refute the paper.",
+    ]
+    for name, group in claims.items():
+        lines += ["", f"## {name}", "", to_markdown(group)]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """The command line."""
+    options = tyro.cli(ReproduceOptions, description=__doc__)
+    try:
+        experiments = dict.fromkeys(scripts(options.experiments, options.all))
+    except FileNotFoundError as error:
+        sys.exit(f"reproduce: {error}")
+    sys.exit(carry_out(experiments, options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Processes that make runs side by side, each on its share of the processors.
+
+A worker is a Python process of its own: it is told on one line of its input what to make, takes
+runs from the store one by one, and tells on lines of its output how it goes on. Several workers,
+and several commands in one folder, share the work through the locks of the store.
+"""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from imbalance.reporting.experiment import Options, Scale, load_experiment
+from imbalance.reporting.progress import stop_when_asked
+from imbalance.reporting.work import Work, runs_of
+from imbalance.storage.store import Store
+from imbalance.training.making import Stopped, Watch
+from imbalance.training.plan import Run
+from imbalance.training.running import make_in
+
+WAIT_SECONDS = 0.5  # between two looks at runs that other processes make
+
+Tell = Callable[[str, Any], None]
+"""Called with what happened: ``doing`` (text), ``flops`` (number), ``made`` (keys), ``failed`` (the
+script's path, the cause, the traceback), ``stopped`` (None), or ``lost`` (how a worker died)."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker is told.
+
+    Attributes:
+      index: which of the workers this is; each begins at another run.
+      jobs: how many there are.
+      scale: of all experiments.
+      results: the folder of the store.
+      keys: of the missing runs, by the path of the experiment's script.
+    """
+
+    index: int
+    jobs: int
+    scale: Scale
+    results: str
+    keys: dict[str, list[str]]
+
+
+def processors() -> list[int]:
+    """Processors that this process may use."""
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return list(range(os.cpu_count() or 1))
+
+
+def make(
+    works: Sequence[Work], options: Options, jobs: int, tell: Tell, stopping: Callable[[], int]
+) -> None:
+    """Make all missing runs in ``jobs`` processes, or in this one."""
+    missing = {str(work.path): work.missing for work in works if work.missing}
+    keys = {path: [run.key for run in todo] for path, todo in missing.items()}
+    shares = [Share(i, jobs, options.scale, str(options.results), keys) for i in range(jobs)]
+    if jobs > 1:
+        _in_workers(shares, tell, stopping)
+    else:
+        _work(shares[0], lambda path, _: missing[path], tell, stopping)
+
+
+def _work(
+    share: Share,
+    plan: Callable[[str, list[str]], list[Run]],
+    tell: Tell,
+    stopping: Callable[[], int],
+) -> None:
+    """Make a share's runs, experiment by experiment; then those that others left unfinished."""
+    store = Store(Path(share.results) / "runs")
+    told = 0.0
+
+    def report(flops: float) -> None:
+        nonlocal told
+        told += flops
+        tell("flops", flops)
+
+    watch = Watch(report, lambda: bool(stopping()), share.jobs)
+
+    def make_all(path: str, todo: list[Run]) -> list[Run]:
+        nonlocal told
+        making = make_in(store, todo, watch)
+        while True:
+            told = 0.0
+            try:
+                group, _ = next(making)
+            except StopIteration as end:
+                return end.value
+            # Runs that were found finished are progress too.
+            tell("flops", max(sum(run.plan.flops for run in group) - told, 0.0))
+            tell("made", [run.key for run in group])
+            tell("doing", f"{Path(path).stem} {group[-1].plan.name}")
+
+    waiting: dict[str, list[Run] | None] = dict.fromkeys(share.keys)
+    try:
+        while waiting:
+            for path, todo in list(waiting.items()):
+                try:
+                    if todo is None:
+                        tell("doing", Path(path).stem)
+                        found = plan(path, share.keys[path])
+                        first = len(found) * share.index // share.jobs
+                        todo = found[first:] + found[:first]
+                    waiting[path] = make_all(path, todo)
+                except Stopped:
+                    raise
+                except Exception as error:
+                    cause = f"{type(error).__name__}: {error}"
+                    tell("failed", (path, cause, traceback.format_exc()))
+                    waiting[path] = []
+                if not waiting[path]:
+                    del waiting[path]
+            if waiting:
+                time.sleep(WAIT_SECONDS)
+    except Stopped:
+        tell("stopped", None)
+
+
+def _planned(scale: Scale, path: str, keys: list[str]) -> list[Run]:
+    """The runs with these keys of the experiment that a script declares."""
+    found = runs_of(load_experiment(Path(path)), Options(scale))
+    known = {run.key: run for group in found.values() for run in group}
+    if strange := [key for key in keys if key not in known]:
+        raise RuntimeError(
+            f"{len(strange)} of {len(keys)} runs have another key in this process: something that "
+            "decides their numbers differs from one process to the next. --jobs 1 makes them."
+        )
+    return [known[key] for key in keys]
+
+
+# The parent's side ------------------------------------------------------------------------------
+
+
+def _in_workers(shares: Sequence[Share], tell: Tell, stopping: Callable[[], int]) -> None:
+    cores, jobs = processors(), len(shares)
+    events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    processes = []
+    for share in shares:
+        mine = cores[len(cores) * share.index // jobs : len(cores) * (share.index + 1) // jobs]
+        processes.append(_begin(share, mine or cores, events))
+    asked, ended = False, 0
+    while ended < jobs:
+        if stopping() and not asked:
+            asked = True
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+        try:
+            kind, value = events.get(timeout=0.2)
+        except queue.Empty:
+            continue
+        ended += kind in ("ended", "lost")
+        if kind != "ended":
+            tell(kind, value)
+
+
+def _begin(share: Share, cores: Sequence[int], events: queue.SimpleQueue) -> subprocess.Popen:
+    """Start a worker; a thread passes on what it tells."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "imbalance.reporting.workers"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert process.stdin and process.stdout
+    told = {**asdict(share), "cores": list(cores), "parent": os.getpid()}
+    process.stdin.write(json.dumps(told) + "\n")
+    process.stdin.close()
+
+    def listen() -> None:
+        for line in process.stdout:
+            events.put(tuple(json.loads(line)))
+        code = process.wait()
+        how = f"worker {share.index + 1} of {share.jobs} "
+        if code < 0:
+            how += f"was ended by {signal.Signals(-code).name}"
+            how += ": out of memory?" if -code == signal.SIGKILL else ""
+        else:
+            how += f"ended with status {code}"
+        events.put(("lost", how) if code else ("ended", None))
+
+    threading.Thread(target=listen, daemon=True).start()
+    return process
+
+
+# The worker's side ------------------------------------------------------------------------------
+
+
+def _main() -> None:
+    told = json.loads(sys.stdin.readline())
+    cores, parent = told.pop("cores"), told.pop("parent")
+    if hasattr(os, "sched_setaffinity"):  # before JAX counts the processors
+        os.sched_setaffinity(0, cores)
+    share = Share(**told)
+    lines = sys.stdout
+    sys.stdout = sys.stderr  # what a script prints is no event
+
+    def tell(kind: str, value: Any) -> None:
+        print(json.dumps([kind, value]), file=lines, flush=True)
+
+    with stop_when_asked(quietly=True) as asked:
+
+        def stopping() -> int:
+            return asked() or (signal.SIGTERM if os.getppid() != parent else 0)
+
+        _work(share, lambda path, keys: _planned(share.scale, path, keys), tell, stopping)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,180 @@
+"""Files that are whole or not there: written durably, read with their checksum, by one writer.
+
+A file is written under another name, fsynced and renamed, and its folder is fsynced, so that it
+survives a loss of power once `write` has returned. It ends in a line with the SHA-256 of all before
+it. Readers of netCDF files do not mind that line, and `read` verifies it before any library
+interprets a byte.
+
+Locks are those of the operating system (through ``filelock``): a killed process loses its own. They
+hold on one machine, and on shared disks that pass ``flock`` on, as NFS does.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+PART = ".part"  # the ending of a file that is being written
+LOCK = ".lock"
+
+
+class Damaged(ValueError):
+    """A file does not have the bytes that were written."""
+
+
+class Held(OSError):
+    """A lock is held by another process; the message says which."""
+
+
+def write(path: Path, payload: bytes | memoryview) -> None:
+    """Write ``payload`` and its checksum: on the disk when this returns, or not at all.
+
+    Raises:
+      OSError: if it cannot be written; what was there before is as it was.
+    """
+    digest = hashlib.sha256(payload).hexdigest()
+    write_as_it_is(path, payload, _trailer(digest))
+
+
+def write_as_it_is(path: Path, *parts: bytes | memoryview) -> None:
+    """Write bytes without a checksum, otherwise as `write`: pictures and pages."""
+    part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Held while it is written, the lock tells `remove_leftovers` that somebody still writes.
+        with FileLock(part):
+            try:
+                with open(part, "wb") as file:
+                    for bytes_ in parts:
+                        file.write(bytes_)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write {path}: {os.strerror(error.errno) if error.errno else error}. Make room "
+            "or access there, or choose another folder; the same command then goes on",
+        ) from error
+
+
+def read(path: Path) -> bytes:
+    """The payload of a file, its checksum verified.
+
+    Raises:
+      Damaged: if the checksum is not there or does not fit.
+      OSError: if the file cannot be read.
+    """
+    data = path.read_bytes()
+    size = max(len(data) - len(_trailer("0" * 64)), 0)
+    if data[size:] != _trailer(hashlib.sha256(memoryview(data)[:size]).hexdigest()):
+        raise Damaged(
+            f"{path} is damaged or cut short: its checksum does not fit its {len(data)} bytes. "
+            "Delete it, and what it held is made again."
+        )
+    return data[:size]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is such a file and its checksum fits.
+
+    Raises:
+      OSError: if there is one that cannot be read.
+    """
+    try:
+        read(path)
+    except (FileNotFoundError, Damaged):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of ``path``.
+
+    Args:
+      path: of the file, which need not be there.
+      wait: for whoever holds it.
+
+    Raises:
+      Held: if another process holds it, and this one does not wait.
+      OSError: if its folder cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = path.with_name(f".{path.name}{LOCK}")
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise Held(f"{path} is in use by {_holder(place)}") from None
+    try:
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+            place.write_text(
+                f"process {os.getpid()} on {socket.gethostname()}, since "
+                f"{datetime.now():%Y-%m-%d %H:%M:%S}: {' '.join(sys.argv)[:500]}\n"
+            )
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            place.unlink()  # while it is held: who waits for it then looks for a new one
+        lock.release()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files and locks of processes that are no more, in ``folder`` itself."""
+    for pattern in (f".*{PART}", f".*{LOCK}"):
+        for path in folder.glob(pattern):
+            lock = FileLock(path)
+            with contextlib.suppress(Timeout, OSError):
+                lock.acquire(timeout=0)
+                path.unlink(missing_ok=True)
+                lock.release()
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Find out whether ``folder`` takes ``size`` bytes: before hours of work, not after.
+
+    Raises:
+      OSError: if the folder cannot be written to, or has no room.
+    """
+    path = folder / f".room-{secrets.token_hex(8)}"
+    write_as_it_is(path, bytes(min(size, 2**24)))
+    path.unlink(missing_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(
+            errno.ENOSPC,
+            f"{folder} has {free / 2**20:,.0f} MiB left and the results need "
+            f"{size / 2**20:,.0f} MiB. Make room, or choose another folder",
+        )
+
+
+def _trailer(digest: str) -> bytes:
+    return f"\nsha256 {digest}\n".encode()
+
+
+def _holder(place: Path) -> str:
+    with contextlib.suppress(OSError):
+        return place.read_text().strip() or "another process"
+    return "another process"
+
+
+def _sync_folder(folder: Path) -> None:
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)

@@ -1,0 +1,347 @@
+"""The plan of a sweep: its programs as JAX traces them, and its runs, each with a key.
+
+A sweep is resolved here once. Running, planning memory and storing read the plan and nothing else.
+
+The key of a run is a digest of all that decides its numbers: the traced programs with the bytes of
+every constant, the bytes of the data, learning rate, seed, steps and stops. A changed loss, a
+changed constant in a closure or a changed option of a probe is a changed program, so no list of
+settings has to be kept in step with the code. Names, the order of declarations and where a function
+was defined do not enter.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from imbalance.probes import Probe, loss_by_bucket
+from imbalance.problems.objective import Objective
+from imbalance.problems.problem import Problem, digest_of
+from imbalance.problems.tasks import Leaf
+from imbalance.training import engine as walk
+from imbalance.training.engine import Data, Engine, State
+from imbalance.training.optimizers import Optimizer, optimizer_named
+from imbalance.training.sweep import Sweep, default_stops
+
+PROCESS = os.urandom(16).hex()
+_COMPILED: dict[str, Any] = {}  # by digest: equal programs are compiled once
+
+
+class Rows(NamedTuple):
+    """What runs of one seed learn from and are measured on."""
+
+    training: Data
+    measured: Data  # the training set, or as much of it as the sweep says
+    validation: Data | None
+
+
+class Traced:
+    """A function as JAX traces it, recognised by its text and its constants.
+
+    The function is wrapped anew, so that nothing that JAX remembers of it by identity is used: an
+    optimizer whose attributes have changed since is traced as it is now.
+    """
+
+    def __init__(self, function: Callable, *shapes: Any, donate: tuple[int, ...] = ()):
+        def anew(*arguments):
+            return function(*arguments)
+
+        self._traced = jax.jit(anew, donate_argnums=donate).trace(*shapes)
+        self.out_shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._traced.out_info
+        )
+        self.digest = _digest(
+            *_fingerprint(self._traced.jaxpr), str(jax.tree.structure(self.out_shapes)), donate
+        )
+
+    def compiled(self) -> Any:
+        """The compiled program, made once for all equal functions."""
+        where = f"{self.digest} {jax.devices()}"
+        if where not in _COMPILED:
+            _COMPILED[where] = self._traced.lower().compile()
+        return _COMPILED[where]
+
+
+class Measurement(NamedTuple):
+    """A probe, and the steps at which it measures, in order."""
+
+    probe: Probe
+    stops: tuple[int, ...]
+
+
+class Programs(NamedTuple):
+    """All that is compiled for so many runs of one optimizer at once."""
+
+    start: Traced
+    advance: Traced
+    measure: tuple[Traced, ...]  # one for each measurement
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One optimizer of a sweep, resolved.
+
+    Attributes:
+      name: of the optimizer in the sweep.
+      optimizer: its rule and looks.
+      sweep: that it belongs to.
+      engine: what a step consists of.
+      objective: what is minimised.
+      measurements: what is measured when; the loss by bucket is the first of them.
+      microbatch_rows: rows that are worked on at once, when stepping and when measuring.
+    """
+
+    name: str
+    optimizer: Optimizer
+    sweep: Sweep
+    engine: Engine
+    objective: Objective
+    measurements: tuple[Measurement, ...]
+    microbatch_rows: int
+
+    @property
+    def problem(self) -> Problem:
+        """What is learnt."""
+        return self.sweep.problem
+
+    @property
+    def steps(self) -> int:
+        """How far every run goes."""
+        return self.sweep.steps
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """The grid."""
+        return tuple(float(rate) for rate in self.sweep.learning_rates[self.name])
+
+    @property
+    def validated(self) -> bool:
+        """Whether something is measured on the validation set."""
+        return any(probe.validation for probe, _ in self.measurements)
+
+    @cached_property
+    def row_shapes(self) -> Rows:
+        """Shapes of the data, known without making them."""
+        shapes = self.problem.shapes
+
+        def first(number: int) -> Any:
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct((number, *leaf.shape[1:]), leaf.dtype), shapes
+            )
+
+        training = self._cut_shapes(shapes)
+        measured = training
+        if self.sweep.measured_rows is not None:
+            measured = self._cut_shapes(first(self.sweep.measured_rows))
+        validation = self._cut_shapes(self.problem.validation(0)) if self.validated else None
+        return Rows(training, measured, validation)
+
+    def _cut_shapes(self, batch: Any) -> Data:
+        each = self.microbatch_rows
+        number = batch.weight.shape[0]
+
+        def cut(leaf: Any) -> Any:
+            shape = (-(-number // each), each, *leaf.shape[1:])
+            return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+        return Data(jax.tree.map(cut, batch), jax.ShapeDtypeStruct((), jnp.int32))
+
+    def programs(self, number: int = 1) -> Programs:
+        """The programs of ``number`` runs at once, traced."""
+        engine, rows = self.engine, self.row_shapes
+        laid, whole = over_devices(0 if number > 1 else None), over_devices()
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        start = Traced(
+            partial(walk.start, engine), key, jax.ShapeDtypeStruct((number,), jnp.float32)
+        )
+        state = _placed_state(start.out_shapes, laid, whole)
+        rows = jax.tree.map(partial(_placed, sharding=whole), rows)
+        objective = jax.tree.map(
+            lambda leaf: _placed(jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float32), whole),
+            self.objective,
+        )
+        advance = Traced(
+            partial(walk.advance, engine),
+            *(state, rows.training, objective, jax.ShapeDtypeStruct((), jnp.int32)),
+            donate=(0,),
+        )
+        measure = tuple(
+            Traced(
+                partial(walk.measure, engine, probe.measure),
+                *(state.params, state.alive),
+                rows.validation if probe.validation else rows.measured,
+            )
+            for probe, _ in self.measurements
+        )
+        return Programs(start, advance, measure)
+
+    @cached_property
+    def alone(self) -> Programs:
+        """The programs of a single run, by which all runs are recognised."""
+        return self.programs(1)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that runs of this optimizer have in common, but for their data."""
+        start, advance, measure = self.alone
+        objective = [
+            "" if leaf is None else np.asarray(leaf, np.float32).tobytes().hex()
+            for leaf in (self.objective.class_weight, self.objective.l2)
+        ]
+        measured = [
+            (program.digest, probe.step_dim, sorted(probe.dims.items()), probe.validation, stops)
+            for program, (probe, stops) in zip(measure, self.measurements, strict=True)
+        ]
+        together = "alone" if run_alone() else "together"
+        options = [jax.config.jax_threefry_partitionable, str(jax.config.jax_default_prng_impl)]
+        return _digest(
+            start.digest, advance.digest, objective, self.steps, measured, together, options
+        )
+
+    def key(self, learning_rate: float, seed: int, data: str) -> str:
+        """The key of one run, of the digest of its data: 32 hexadecimal digits."""
+        rate = np.float32(learning_rate).tobytes().hex()  # what the run is given
+        return _digest(self.digest, rate, seed, data)[:32]
+
+    @property
+    def flops(self) -> float:
+        """Useful floating-point operations of one run: the unit of progress."""
+        return self.sweep.flops_per_step * self.steps
+
+    @cached_property
+    def bytes(self) -> int:
+        """About what one finished run takes on the disk, without compression."""
+        found = self.steps * 4
+        for program, (_, stops) in zip(self.alone.measure, self.measurements, strict=True):
+            leaves = jax.tree.leaves(program.out_shapes)
+            found += len(stops) * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        return found + 2**15
+
+
+class Run(NamedTuple):
+    """One run of a plan: what it is, and the key of its numbers."""
+
+    plan: Plan
+    learning_rate: float
+    seed: int
+    key: str
+
+
+def plans(sweep: Sweep, only: Sequence[str] = ()) -> list[Plan]:
+    """One plan for each optimizer of a sweep, or for those named in ``only``."""
+    problem = sweep.problem
+    stops = sweep.stops or default_stops(sweep.steps)
+    measurements = tuple(
+        Measurement(probe, tuple(sorted({int(stop) for stop in probe.stops or stops})))
+        for probe in (loss_by_bucket(problem.task, problem.buckets), *sweep.probes)
+    )
+    objective = Objective.reweighted(problem.counts, sweep.weighting, sweep.l2)
+    rows = sweep.batch_size or problem.num_rows
+    found = []
+    for name in sweep.learning_rates:
+        if only and name not in only:
+            continue
+        optimizer = optimizer_named(name, sweep.optimizers)
+        engine = Engine(
+            task=problem.task,
+            optimizer=optimizer.rule,
+            batch_size=sweep.batch_size,
+            in_order=sweep.in_order,
+            precision=sweep.precision,
+        )
+        each = math.ceil(rows / sweep.microbatches)
+        found.append(Plan(name, optimizer, sweep, engine, objective, measurements, each))
+    return found
+
+
+def runs(found: Sequence[Plan]) -> list[Run]:
+    """All runs of plans of one sweep, in the order of declaration."""
+    digests: dict[int, str] = {}
+
+    def data(plan: Plan, seed: int) -> str:
+        seed = seed if plan.problem.data_by_seed else plan.sweep.seeds[0]
+        if seed not in digests:
+            held = plan.problem.validation(seed) if plan.validated else None
+            digests[seed] = digest_of(plan.problem.batch(seed)) + (digest_of(held) if held else "")
+        return digests[seed]
+
+    return [
+        Run(plan, rate, seed, plan.key(rate, seed, data(plan, seed)))
+        for plan in found
+        for seed in plan.sweep.seeds
+        for rate in plan.learning_rates
+    ]
+
+
+def run_alone() -> bool:
+    """Whether runs are made one by one, as on a CPU, where one fills the machine.
+
+    Then no bit of a run depends on the others. On accelerators, and on several devices, the rates
+    of one optimizer share a program, in which sums may be ordered otherwise.
+    """
+    return jax.default_backend() == "cpu" and len(jax.devices()) == 1
+
+
+def over_devices(axis: int | None = None) -> NamedSharding | None:
+    """Runs laid over all devices along an axis, or the same everywhere; None: there is only one."""
+    devices = jax.devices()
+    if len(devices) == 1:
+        return None
+    mesh = jax.make_mesh((len(devices),), ("run",), axis_types=(AxisType.Auto,))
+    return NamedSharding(mesh, PartitionSpec(*() if axis is None else (None,) * axis + ("run",)))
+
+
+def place(state: State) -> State:
+    """A state of several runs on all devices."""
+    laid, whole = over_devices(0), over_devices()
+    if laid is None:
+        return state
+    shapes = _placed_state(state, laid, whole)
+    return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, shapes))
+
+
+def _placed_state(state: State, laid: Any, whole: Any) -> State:
+    """Shapes of a state: along runs as ``laid``, else as ``whole``."""
+    of_runs = partial(jax.tree.map, partial(_placed, sharding=laid))
+    return State(
+        params=of_runs(state.params),
+        opt_state=of_runs(state.opt_state),
+        learning_rate=of_runs(state.learning_rate),
+        alive=of_runs(state.alive),
+        key=_placed(state.key, whole),
+        step=_placed(state.step, whole),
+    )
+
+
+def _placed(leaf: Leaf, sharding: Any) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _fingerprint(closed: Any) -> list[Any]:
+    """A program's text, and the bytes of its constants, those inside nested programs too."""
+    text = closed.jaxpr.pretty_print(use_color=False, source_info=False)
+    if re.search(r"\bat 0x[0-9a-f]+|<function |<bound method", text):
+        # A function that JAX cannot see into, such as a callback, is never taken for another.
+        text += PROCESS
+    return [text, *(_constant(leaf) for leaf in closed.consts)]
+
+
+def _constant(leaf: Any) -> str:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    array = np.ascontiguousarray(leaf)
+    return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,210 @@
+"""Running sweeps: what the store does not have is made, and all of it joined with its labels."""
+
+import json
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from imbalance.analysis.dataset import bucket_variables
+from imbalance.storage import datasets, files
+from imbalance.storage.datasets import RUN_DIMS, STATUS
+from imbalance.storage.provenance import provenance
+from imbalance.storage.store import Store
+from imbalance.training.making import Maker, Stopped, Watch
+from imbalance.training.plan import Plan, Run, plans, run_alone, runs
+from imbalance.training.sweep import Sweep
+
+
+def dims_of(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Axes of a run's arrays."""
+    dims: dict[str, tuple[str, ...]] = {"train_loss": ("train_step",), "status": ()}
+    for probe, _ in plan.measurements:
+        dims |= {name: (probe.step_dim, *axes) for name, axes in probe.dims.items()}
+    return dims
+
+
+def piece(plan: Plan, seed: int, made: Sequence[tuple[float, Any]]) -> xr.Dataset:
+    """Runs of one optimizer and seed with their labels: a dataset to `datasets.join`.
+
+    Args:
+      plan: of the runs.
+      seed: of the runs.
+      made: learning rates, and the arrays of each run by name.
+    """
+    dims, problem = dims_of(plan), plan.problem
+    variables = {
+        name: (
+            (*RUN_DIMS, *dims[name]),
+            np.stack([np.asarray(arrays[name]) for _, arrays in made])[None, :, None],
+        )
+        for name in dims
+    }
+    coords: dict[str, Any] = {
+        "optimizer": [plan.name],
+        "label": ("optimizer", [plan.optimizer.label]),
+        "colour": ("optimizer", [plan.optimizer.colour or ""]),
+        "momentum": ("optimizer", [plan.optimizer.momentum]),
+        "learning_rate": [rate for rate, _ in made],
+        "seed": [seed],
+        "train_step": np.arange(plan.steps),
+        "bucket": np.arange(problem.buckets.num_buckets),
+        "class": np.arange(len(problem.counts)),
+    }
+    for probe, stops in plan.measurements:
+        coords |= {probe.step_dim: np.asarray(stops), **probe.coords}
+    found = xr.Dataset(variables, coords, {"wall_seconds": 0.0})
+    found = found.assign(bucket_variables(problem.counts, problem.buckets))
+    for name in ("loss", "bucket_loss", "train_loss"):
+        found[name].attrs["units"] = "nats"
+    found["status"].attrs.update(STATUS)
+    return found
+
+
+def grouped(chosen: Sequence[Run]) -> list[list[Run]]:
+    """Runs that share a program, where runs do: those of one optimizer and seed."""
+    if run_alone():
+        return [[run] for run in chosen]
+    groups: dict[Any, list[Run]] = {}
+    for run in chosen:
+        groups.setdefault((id(run.plan), run.seed), []).append(run)
+    return list(groups.values())
+
+
+def device() -> str:
+    """The devices in words."""
+    return f"{len(jax.devices())} x {jax.devices()[0].device_kind} ({jax.default_backend()})"
+
+
+def make_in(
+    store: Store, chosen: Sequence[Run], watch: Watch
+) -> Generator[tuple[list[Run], bool], None, list[Run]]:
+    """Make the runs that the store does not have.
+
+    Args:
+      store: of finished runs.
+      chosen: runs, in the order in which they are wanted.
+      watch: what is told and asked on the way.
+
+    Yields:
+      Runs that are stored now, and whether this process made them.
+
+    Returns:
+      Runs that other processes are making.
+
+    Raises:
+      MemoryError, OSError, Stopped: as `Maker.make` and `Store.write`.
+    """
+    maker, held = Maker(watch), []
+    for group in grouped(chosen):
+        if watch.stopping():
+            raise Stopped
+        try:
+            with store.making(group[0].key):
+                todo = [run for run in group if not store.has(run.key)]
+                if todo:
+                    _commit(store, todo, maker)
+        except files.Held:
+            held += group
+        else:
+            yield group, bool(todo)
+    return held
+
+
+def _make_all(store: Store, chosen: Sequence[Run]) -> list[Run]:
+    """As `make_in` without a word in between."""
+    making = make_in(store, chosen, Watch())
+    while True:
+        try:
+            next(making)
+        except StopIteration as end:
+            return end.value
+
+
+def _commit(store: Store, todo: list[Run], maker: Maker) -> None:
+    plan, began = todo[0].plan, time.monotonic()
+    checkpoint = store.checkpoint(todo[0].key)
+    made = maker.make(todo, checkpoint)
+    seconds = (time.monotonic() - began) / len(todo)
+    dims = dims_of(plan)
+    for run, arrays in zip(todo, made, strict=True):
+        attrs = {
+            "wall_seconds": seconds,
+            "device": device(),
+            "settings": plan.sweep.settings()
+            | {"optimizer": plan.name, "learning_rate": run.learning_rate, "seed": run.seed},
+            "provenance": provenance(),
+        }
+        store.write(run.key, {name: (dims[name], arrays[name]) for name in dims}, attrs)
+
+
+def stored(store: Store, chosen: Sequence[Run]) -> xr.Dataset:
+    """Runs of one sweep, joined from the store.
+
+    Raises:
+      FileNotFoundError, Damaged: as `Store.read`.
+    """
+    groups: dict[Any, list[tuple[Run, xr.Dataset]]] = {}
+    for run in chosen:
+        groups.setdefault((id(run.plan), run.seed), []).append((run, store.read(run.key)))
+    pieces, made_by = [], {}
+    for group in groups.values():
+        first = group[0][0]
+        found = piece(first.plan, first.seed, [(run.learning_rate, one) for run, one in group])
+        found.attrs["wall_seconds"] = sum(one.attrs["wall_seconds"] for _, one in group)
+        pieces.append(found)
+        for _, one in group:
+            who = json.loads(one.attrs["provenance"]) | {"device": one.attrs["device"]}
+            when = who.pop("created_at")
+            made_by.setdefault(json.dumps(who, sort_keys=True), []).append(when)
+    makers = [
+        {**json.loads(who), "runs": len(times), "first": min(times), "last": max(times)}
+        for who, times in made_by.items()
+    ]
+    joined = datasets.join(pieces)
+    return joined.assign_attrs(
+        settings=json.dumps(chosen[0].plan.sweep.settings()), provenance=json.dumps(makers)
+    )
+
+
+def run(sweep: Sweep, results: str | Path | None = None) -> xr.Dataset:
+    """All runs of a sweep as a labelled dataset: for notebooks and one's own optimizers.
+
+    Args:
+      sweep: what is compared.
+      results: a folder whose store keeps the runs: only those that are not there are made. None:
+        all are made, and kept nowhere.
+
+    Returns:
+      Dimensions ``optimizer, learning_rate, seed, step, bucket``.
+
+    Raises:
+      MemoryError: if a run does not fit this device.
+      OSError: if the store cannot be written to.
+    """
+    chosen = runs(plans(sweep))
+    if results is not None:
+        store = Store(Path(results) / "runs")
+        store.open(sum({one.key: one.plan.bytes for one in chosen}.values()))
+        waiting = chosen
+        while waiting:
+            waiting = _make_all(store, waiting)
+        return stored(store, chosen)
+    maker, groups, began = Maker(), {}, time.monotonic()
+    for group in grouped(chosen):
+        for one, arrays in zip(group, maker.make(group), strict=True):
+            groups.setdefault((id(one.plan), one.seed), []).append((one, arrays))
+    pieces = [
+        piece(group[0][0].plan, group[0][0].seed, [(one.learning_rate, a) for one, a in group])
+        for group in groups.values()
+    ]
+    joined = datasets.join(pieces)
+    return joined.assign_attrs(
+        wall_seconds=time.monotonic() - began,
+        settings=json.dumps(sweep.settings()),
+        provenance=json.dumps([{**provenance(), "device": device()}]),
+    )
