@@ -4,6 +4,7 @@
 #   make test USE_UV=1               set up with uv instead of venv and pip
 #   make test PYTEST_ARGS="-n 0 -k buckets"
 #   make reproduce SCALE=paper       smoke, laptop or paper
+#   make reproduce ARGS="--jobs 1"
 #
 # Kept to what GNU make 3.81 knows, which macOS still ships.
 
@@ -11,7 +12,7 @@ SHELL := /bin/sh
 VENV ?= .venv
 SCALE ?= laptop
 PYTEST_ARGS ?=
-REPRODUCE_ARGS ?=
+ARGS ?=
 
 CANDIDATES = $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python)
 ifeq ($(USE_UV),1)
@@ -22,10 +23,11 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help reproduce test test-all lint constraints-guard lock bench clean
+.PHONY: help reproduce reproduce-all test test-all lint constraints-guard lock bench clean
 
 help:
-	@echo "make reproduce   run what is missing, draw figures/, print the claims  (SCALE=$(SCALE))"
+	@echo "make reproduce   the main figures: run what is missing, draw, check    (SCALE=$(SCALE))"
+	@echo "make reproduce-all   the appendices and our own experiments as well    (SCALE=$(SCALE))"
 	@echo "make test        the default test suite                               (PYTEST_ARGS=)"
 	@echo "make test-all    the same with the slow tests"
 	@echo "make lint        ruff, pyright, and no address in constraints.txt"
@@ -34,7 +36,10 @@ help:
 	@echo "make clean       remove $(VENV), caches and builds; results/ and figures/ stay"
 
 reproduce: $(VENV)/.installed
-	$(VENV)/bin/python -m imbalance.reporting.reproduce --scale $(SCALE) $(REPRODUCE_ARGS)
+	$(VENV)/bin/python -m imbalance.reporting.reproduce --scale $(SCALE) $(ARGS)
+
+reproduce-all: $(VENV)/.installed
+	$(VENV)/bin/python -m imbalance.reporting.reproduce --all --scale $(SCALE) $(ARGS)
 
 # Two processes: most of the time is compiling, which is the work of one core.
 test: $(VENV)/.installed-dev
@@ -64,7 +69,7 @@ lock: $(VENV)/.created
 	    -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never \
 	    $(VENV)-lock/bin/uv pip compile pyproject.toml --quiet --upgrade --universal \
 	    --python $(VENV)/bin/python --python-version 3.11 \
-	    --extra test --extra lint --extra text --extra images \
+	    --extra test --extra lint --extra images \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    --output-file constraints.txt
 	rm -rf $(VENV)-lock

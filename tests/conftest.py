@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from imbalance.problems import heavy_tailed_linear
-from imbalance.training.running import run_to_dataset
+from imbalance.training.running import run
 from imbalance.training.sweep import Sweep
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -16,7 +16,7 @@ hypothesis.settings.load_profile("patient")
 
 def make_problem():
     """24 samples of 7 classes (1 x 8, 2 x 4, 4 x 2), 32 inputs, in 3 levels."""
-    return heavy_tailed_linear(3, num_buckets=None)
+    return heavy_tailed_linear(3, bucketing="levels")
 
 
 @pytest.fixture(scope="session")
@@ -38,4 +38,4 @@ def tiny_sweep(problem):
 @pytest.fixture(scope="session")
 def tiny_dataset(tiny_sweep):
     """The joined results of `tiny_sweep`; copy before changing."""
-    return run_to_dataset(tiny_sweep)
+    return run(tiny_sweep)

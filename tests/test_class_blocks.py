@@ -15,9 +15,9 @@ from imbalance.curvature.class_blocks import (
     hessian_blocks,
     hessian_product,
 )
-from imbalance.training.engine import microbatched
 from imbalance.problems import heavy_tailed_linear
 from imbalance.problems.tasks import Batch, Head, accumulate
+from imbalance.training.engine import microbatched
 
 EXACT = 1e-9  # float64, of numbers of size one
 CLASSES, FEATURES, EXAMPLES = 5, 3, 23
@@ -267,7 +267,7 @@ def prop_2(head, label, w):
 
 @pytest.fixture(scope="module")
 def labels():
-    return heavy_tailed_linear(M, num_buckets=None)  # 384 examples, 63 classes, 448 inputs
+    return heavy_tailed_linear(M, bucketing="levels")  # 384 examples, 63 classes, 448 inputs
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,9 @@ from imbalance.curvature.operators import (
     top_eigenvalues,
     trace,
 )
+from imbalance.problems.objective import Objective
+from imbalance.problems.tasks import Batch, Examples, Task, quadratic
 from imbalance.training.engine import microbatched
-from imbalance.problems.tasks import Batch, Examples, Objective, Task, quadratic
 
 EXACT = 1e-9  # of products in float64, whose entries are of order one; found: 1e-15
 
@@ -107,7 +108,8 @@ MLP = MODELS["mlp"]
 @lru_cache
 def dense_hessian(name, objective="mean"):
     """Of the objective in one piece, as the docstring of `Objective` writes it."""
-    model, (class_weight, l2) = MODELS[name], OBJECTIVES[objective]
+    model, whole = MODELS[name], OBJECTIVES[objective]
+    class_weight, l2 = whole.class_weight, whole.l2
     vector, unravel = ravel_pytree(model.params)
 
     def value(vector):

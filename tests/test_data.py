@@ -102,13 +102,12 @@ def test_power_law_counts_refuse_more_examples_than_their_arithmetic_carries():
         power_law_counts(2**40 + 1, 3, 1.0)
 
 
-@given(st.lists(st.integers(0, 9), max_size=30))
+@given(st.lists(st.integers(0, 9), max_size=30).filter(any))
 def test_labels_are_sorted_and_have_their_counts(counts):
     labels = labels_from_counts(np.array(counts, np.int64))
     assert labels.dtype == np.int32
     assert (np.diff(labels) >= 0).all()
-    if counts:
-        assert class_counts(labels, len(counts)).tolist() == counts
+    assert class_counts(labels, len(counts)).tolist() == counts
 
 
 @pytest.mark.parametrize(
@@ -117,6 +116,8 @@ def test_labels_are_sorted_and_have_their_counts(counts):
         ([1.0], TypeError, "dtype float64"),
         ([[1]], ValueError, r"shape \(1, 1\)"),
         ([2, 0, -3], ValueError, "class 2 has count -3"),
+        ([0, 0, 0], ValueError, "all 3 counts are 0; give at least one example"),
+        (np.zeros(0, int), ValueError, "all 0 counts are 0; give at least one example"),
     ],
 )
 def test_labels_refuse_other_counts(counts, error, message):

@@ -1,10 +1,11 @@
-"""Many runs in one program: closed forms, and what must not change a run."""
+"""Runs of one optimizer in one program: closed forms, and what must not change a run."""
 
 import contextlib
 import logging
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,36 +14,39 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from imbalance.training import memory, running
 from imbalance.analysis import loss_by_bucket as loss_by_bucket_numpy
-from imbalance.training.engine import Data, Engine, advance, measure, microbatched, start
-from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.analysis.labelled import DIVERGED
 from imbalance.probes import correct_class_probability, loss_by_bucket
-from imbalance.problems import heavy_tailed_linear, weighted_quadratic
-from imbalance.storage.results import DIVERGED, FINISHED
-from imbalance.training.running import run_to_dataset
+from imbalance.problems import weighted_quadratic
+from imbalance.problems.objective import Objective
+from imbalance.problems.tasks import Batch, quadratic
+from imbalance.storage.datasets import FINISHED
+from imbalance.training import engine as engine_module
+from imbalance.training import making
+from imbalance.training.engine import Engine, microbatched
+from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.training.plan import plans
+from imbalance.training.running import run
 from imbalance.training.sweep import Sweep
-from imbalance.problems.tasks import Batch, Objective, quadratic
+
+start = jax.jit(engine_module.start, static_argnums=0)
+advance = jax.jit(engine_module.advance, static_argnums=0, donate_argnums=1)
+measure = jax.jit(engine_module.measure, static_argnums=(0, 1))
 
 ONE_STEP = 1e-6  # absolute, float32: a gradient of a few dozen terms of size one
 REORDERED = 1e-5  # relative, float32: some dozens of steps with sums in another order
 RATES = (0.1, 1.0, 3.0)  # all tests on the linear problem have three, to share programs
 
 
-def keys(*seeds):
-    return jax.vmap(jax.random.key)(jnp.array(seeds))
-
-
 def gd(problem, microbatches=1, name="gd"):
-    """An engine, and the data of seed 0 with the seed axis the engine expects."""
-    engine = Engine(problem.task, OPTIMIZERS[name])
-    data = microbatched(problem.batch(0), microbatches)
-    return engine, data._replace(batch=jax.tree.map(lambda leaf: leaf[None], data.batch))
+    """An engine, and the data of seed 0."""
+    engine = Engine(problem.task, OPTIMIZERS[name].rule)
+    return engine, microbatched(problem.batch(0), microbatches)
 
 
-def travel(engine, data, rates, steps, objective=None, seeds=(0,), stride=64):
-    """Final state, and the training losses ``[step, seed, rate]``."""
-    state = start(engine, keys(*seeds), jnp.array(rates))
+def travel(engine, data, rates, steps, objective=None, seed=0, stride=64):
+    """Final state, and the training losses ``[step, run]``."""
+    state = start(engine, jax.random.key(seed), jnp.array(rates))
     losses, step = [], 0
     while step < steps:
         taken = min(stride, steps - step)
@@ -54,12 +58,12 @@ def travel(engine, data, rates, steps, objective=None, seeds=(0,), stride=64):
 
 def moved(engine, data, rate, objective):
     """The gradient as one step of gradient descent shows it, and the parameters it was taken at."""
-    state = start(engine, keys(0), jnp.array(RATES))
-    before = jax.tree.map(lambda p: np.float64(p)[0, 0], state.params)
+    state = start(engine, jax.random.key(0), jnp.array(RATES))
+    before = jax.tree.map(lambda p: np.float64(p)[0], state.params)
     state, (loss, weight) = advance(engine, state, data, objective, 1)
     which = RATES.index(rate)
-    gradient = jax.tree.map(lambda a, b: (a - np.float64(b)[0, which]) / rate, before, state.params)
-    return gradient, before, float(loss[0, 0, which] / weight[0, 0, which])
+    gradient = jax.tree.map(lambda a, b: (a - np.float64(b)[which]) / rate, before, state.params)
+    return gradient, before, float(loss[0, which] / weight[0, which])
 
 
 def softmax_gradient(params, batch, weight):
@@ -97,24 +101,21 @@ def compilations():
 
 def test_gradient_descent_on_the_quadratic_decays_geometrically():
     problem = weighted_quadratic(5)
-    engine = replace(gd(problem)[0], data_by_seed=False)
     rates, steps = np.array([0.5, 2.0, 4.0]), 30
-    state, losses = travel(engine, microbatched(problem.batch(0)), rates, steps)
-    factor = 1 - rates[:, None] * problem.counts  # [rate, class]
-    weights = state.params["weight"][0]
-    np.testing.assert_allclose(weights, factor**steps, atol=REORDERED)
+    state, losses = travel(*gd(problem), rates, steps)
+    factor = 1 - rates[:, None] * problem.counts  # [run, class]
+    np.testing.assert_allclose(state.params["weight"], factor**steps, atol=REORDERED)
     expected = np.stack([problem.counts @ (factor ** (2 * t)).T / 2 for t in range(steps)])
-    np.testing.assert_allclose(losses[:, 0], expected, rtol=REORDERED, atol=1e-12)
+    np.testing.assert_allclose(losses, expected, rtol=REORDERED, atol=1e-12)
 
 
 def test_sign_descent_walks_at_constant_speed_until_it_turns_around():
     problem = weighted_quadratic(5)
-    engine = Engine(problem.task, OPTIMIZERS["sign"], data_by_seed=False)
-    state, losses = travel(engine, microbatched(problem.batch(0)), [0.3, 0.01, 0.02], 20)
-    walked = 1 - np.asarray(state.params["weight"][0])
+    state, losses = travel(*gd(problem, name="sign"), [0.3, 0.01, 0.02], 20)
+    walked = 1 - np.asarray(state.params["weight"])
     np.testing.assert_allclose(walked[1:], np.outer([0.2, 0.4], np.ones(5)), rtol=REORDERED)
     two_cycle = np.array([0.4, 0.1, -0.2] + [0.1, -0.2] * 8 + [0.1])  # from step 2 on
-    np.testing.assert_allclose(losses[2:, 0, 0], two_cycle[:18] ** 2 / 2, rtol=1e-4)
+    np.testing.assert_allclose(losses[2:, 0], two_cycle[:18] ** 2 / 2, rtol=1e-4)
 
 
 # What must not change a run ----------------------------------------------------------------------
@@ -129,10 +130,30 @@ def test_strides_do_not_change_a_bit(problem):
         jax.tree.map(np.testing.assert_array_equal, state.params, other.params)
 
 
-def test_where_a_sweep_stops_does_not_change_a_bit(problem, tiny_sweep, tiny_dataset, monkeypatch):
-    monkeypatch.setattr(running, "SECONDS_A_CALL", 0.0)  # strides of one step
+def assert_same_bits(found, among):
+    """Every array of ``found`` is in ``among``, to the bit."""
+    same = among.sel({dim: found[dim].values for dim in ("optimizer", "learning_rate", "seed")})
+    for name in ("train_loss", "loss", "bucket_loss", "status"):
+        np.testing.assert_array_equal(found[name], same[name])
+
+
+@pytest.mark.parametrize("optimizer", ["gd", "adam"])
+def test_the_runs_beside_it_do_not_change_a_bit_of_a_run(tiny_sweep, tiny_dataset, optimizer):
+    """One rate, one seed and one optimizer of the sweep, and another that is new."""
+    rate = tiny_sweep.learning_rates[optimizer][1]
+    alone = replace(tiny_sweep, learning_rates={optimizer: (rate,)}, seeds=(1,))
+    assert_same_bits(run(alone), tiny_dataset)
+    beside = {"sign": (0.02,), optimizer: (0.05, rate)}
+    others = run(replace(tiny_sweep, learning_rates=beside, seeds=(7, 1)))
+    assert_same_bits(
+        others.sel(optimizer=[optimizer], learning_rate=[rate], seed=[1]), tiny_dataset
+    )
+
+
+def test_where_a_sweep_stops_does_not_change_a_bit(tiny_sweep, tiny_dataset, monkeypatch):
+    monkeypatch.setattr(making, "SECONDS_A_CALL", 0.0)  # strides of one step
     rates = {"gd": tiny_sweep.learning_rates["gd"]}
-    other = run_to_dataset(replace(tiny_sweep, learning_rates=rates, stops=(0, 3, 11)))
+    other = run(replace(tiny_sweep, learning_rates=rates, stops=(0, 3, 11)))
     same = tiny_dataset.sel(optimizer=["gd"], learning_rate=list(rates["gd"]))
     np.testing.assert_array_equal(other["train_loss"], same["train_loss"])
     np.testing.assert_array_equal(other["bucket_loss"].sel(step=0), same["bucket_loss"].sel(step=0))
@@ -158,17 +179,6 @@ def test_microbatches_do_not_change_a_run(problem, microbatches):
     )
 
 
-@pytest.mark.parametrize("chunk", [1, 4])  # less than one seed, and two seeds
-def test_chunks_do_not_change_a_run_and_compile_once(tiny_sweep, tiny_dataset, chunk):
-    rates = {"adam": tiny_sweep.learning_rates["adam"]}
-    with compilations() as names:
-        chunked = run_to_dataset(replace(tiny_sweep, learning_rates=rates, chunk=chunk))
-    assert names.count("jit(advance)") == names.count("jit(measure)") == 1
-    whole = tiny_dataset.sel(optimizer=["adam"], learning_rate=list(rates["adam"]))
-    for name in ("train_loss", "loss", "bucket_loss", "status"):
-        np.testing.assert_allclose(chunked[name], whole[name], rtol=REORDERED)
-
-
 SIMULATED = """
 import sys
 import jax
@@ -176,10 +186,10 @@ jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 jax.config.update("jax_platforms", "cpu")
 from dataclasses import replace
 from conftest import make_problem, make_tiny_sweep
-from imbalance.training.running import run_to_dataset
+from imbalance.training.running import run
 sweep = make_tiny_sweep(make_problem())
 one = {sys.argv[2]: sweep.learning_rates[sys.argv[2]]}
-dataset = run_to_dataset(replace(sweep, learning_rates=one))
+dataset = run(replace(sweep, learning_rates=one))
 dataset.attrs = {"devices": len(jax.devices())}
 dataset.to_netcdf(sys.argv[3], engine="h5netcdf")
 """
@@ -208,18 +218,20 @@ def test_a_diverging_run_is_frozen_and_leaves_its_neighbours_alone(problem):
     engine, data = gd(problem)
     state, losses = travel(engine, data, [0.1, 3e38, 1.0], 12)
     tame, tame_losses = travel(engine, data, [0.1, 0.5, 1.0], 12)
-    assert state.alive.tolist() == [[True, False, True]]
+    assert state.alive.tolist() == [True, False, True]
     neighbours = np.array([0, 2])
-    np.testing.assert_array_equal(losses[..., neighbours], tame_losses[..., neighbours])
+    np.testing.assert_array_equal(losses[:, neighbours], tame_losses[:, neighbours])
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(tame.params), strict=True):
-        np.testing.assert_array_equal(a[:, neighbours], b[:, neighbours])
-    assert np.isnan(losses[2:, 0, 1]).all() and np.isfinite(losses[0, 0, 1])
+        np.testing.assert_array_equal(a[neighbours], b[neighbours])
+    assert np.isnan(losses[2:, 1]).all() and np.isfinite(losses[0, 1])
 
     frozen = jax.tree.map(np.asarray, state.params)
     state, _ = advance(engine, state, data, Objective(), 5)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:, 1], b[:, 1]), frozen, state.params)
-    found = measure(engine, loss_by_bucket(problem.task, problem.buckets).measure, state, data)
-    assert np.isnan(found["loss"][0, 1]) and np.isnan(found["bucket_loss"][0, 1]).all()
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), frozen, state.params)
+    probe = loss_by_bucket(problem.task, problem.buckets).measure
+    found = measure(engine, probe, state.params, state.alive, data)
+    assert np.isnan(found["loss"][1]) and np.isnan(found["bucket_loss"][1]).all()
+    assert np.isfinite(found["loss"][neighbours]).all()
 
 
 def test_a_diverged_run_says_so_in_its_results(tiny_dataset):
@@ -236,11 +248,11 @@ def test_new_rates_keys_and_numbers_of_steps_compile_nothing(problem):
     engine, data = gd(problem)
     travel(engine, data, RATES, 3)
     with compilations() as names:
-        travel(engine, data, (0.01, 0.02, 5.0), 9, seeds=(7,), stride=4)
-    assert names == []
+        travel(engine, data, (0.01, 0.02, 5.0), 9, seed=7, stride=4)
+    assert not {"jit(start)", "jit(advance)"} & set(names)
     with compilations() as names:  # that this can fail
         travel(engine, data, (0.01, 0.02), 1)
-    assert "jit(advance)" in names
+    assert {"jit(start)", "jit(advance)"} <= set(names)
 
 
 def test_new_class_weights_and_penalties_compile_nothing(problem):
@@ -253,11 +265,15 @@ def test_new_class_weights_and_penalties_compile_nothing(problem):
 
 
 def test_another_sweep_of_the_same_shape_compiles_nothing(problem, tiny_sweep, tiny_dataset):
+    """Its programs are traced anew, recognised, and not compiled again."""
     rates = {"gd": (0.2, 0.3, 0.4)}
     other = replace(tiny_sweep, learning_rates=rates, seeds=(5,), steps=9, stops=(0, 2, 9))
     with compilations() as names:
-        run_to_dataset(other)
-    assert names == []
+        run(other)
+    assert "jit(anew)" not in names
+    with compilations() as names:  # that this can fail
+        run(replace(other, problem=replace(problem, bucketing=2), seeds=(0,)))
+    assert names.count("jit(anew)") == 1  # the losses of two buckets, for all three rates
 
 
 # The objective ----------------------------------------------------------------------------------
@@ -287,10 +303,17 @@ def test_the_penalty_pulls_on_matrices_and_not_on_biases(problem):
 
 
 def test_a_sweep_weighs_classes_by_a_power_of_their_counts(problem):
-    objective = Sweep(problem, {"gd": (1.0,)}, 1, weighting=0.5, l2=0.25).objective()
-    np.testing.assert_allclose(objective.class_weight, problem.counts**-0.5, rtol=ONE_STEP)
-    assert objective.l2 == 0.25
-    assert Sweep(problem, {"gd": (1.0,)}, 1).objective() == Objective(None, None)
+    (plan,) = plans(Sweep(problem, {"gd": (1.0,)}, 1, weighting=0.5, l2=0.25))
+    np.testing.assert_allclose(plan.objective.class_weight, problem.counts**-0.5, rtol=ONE_STEP)
+    assert plan.objective.l2 == 0.25
+    (plan,) = plans(Sweep(problem, {"gd": (1.0,)}, 1))
+    assert plan.objective == Objective(None, None)
+
+
+def test_classes_without_examples_weigh_nothing():
+    objective = Objective.reweighted(np.array([4, 0, 16]), 0.5, 0.0)
+    np.testing.assert_allclose(objective.class_weight, [0.5, 0, 0.25], rtol=ONE_STEP)
+    assert objective.l2 is None and objective.penalty({"w": jnp.ones((2, 2))}) == 0
 
 
 # Batches drawn at random --------------------------------------------------------------------------
@@ -307,27 +330,31 @@ def drawn_rows(examples):
 
 @pytest.fixture(scope="module")
 def draws():
-    """Rows drawn ``[step, seed, rate, row]``, their weights, and the parameters arrived at."""
-    task = quadratic(CLASSES)
-    engine = Engine(task, OPTIMIZERS["gd"], DRAWN, data_by_seed=False, track=drawn_rows)
-    data = microbatched(EVENLY, 3, each=2)  # with one row of padding
+    """Rows drawn ``[seed, step, run, row]``, their weights, and the parameters arrived at."""
+    engine = Engine(quadratic(CLASSES), OPTIMIZERS["gd"].rule, DRAWN, track=drawn_rows)
+    data = jax.device_put(microbatched(EVENLY, 3, each=2))  # with one row of padding
 
-    def of(seeds, steps):
-        state = start(engine, keys(*seeds), jnp.array([0.5, 1.0]))
-        state, (count, weight) = advance(engine, state, data, Objective(), steps)
-        found = count[:steps], weight[:steps], state.params["weight"]
-        return [np.asarray(array) for array in found]
+    @jax.jit
+    @partial(jax.vmap, in_axes=(0, None))
+    def of(seed, steps):
+        state = engine_module.start(engine, jax.random.key(seed), jnp.array([0.5, 1.0]))
+        state, (count, weight) = engine_module.advance(engine, state, data, Objective(), steps)
+        return count, weight, state.params["weight"]
 
-    return of
+    def found(seeds, steps):
+        count, weight, params = map(np.asarray, of(jnp.array(seeds), steps))
+        return count[:, :steps], weight[:, :steps], params
+
+    return found
 
 
 def test_drawn_batches_follow_the_seed_and_the_step(draws):
     count, *_ = draws(range(500), 6)
     again, *_ = draws(range(250, 750), 6)
-    np.testing.assert_array_equal(count[:, 250:], again[:, :250])
+    np.testing.assert_array_equal(count[250:], again[:250])
     np.testing.assert_array_equal(count[:, :, 0], count[:, :, 1])  # all rates see the same
-    assert len(np.unique(count[:, 0, 0], axis=0)) > 1
     assert len(np.unique(count[0, :, 0], axis=0)) > 1
+    assert len(np.unique(count[:, 0, 0], axis=0)) > 1
 
 
 def test_rows_are_drawn_evenly_with_replacement_and_padding_never(draws):
@@ -350,25 +377,24 @@ def test_drawn_gradients_average_to_the_full_gradient(draws):
 
 
 def test_batches_in_order_pass_over_the_data_again_and_again():
-    """Three passes of a batch of four rows and a short one of the fifth."""
-    task = quadratic(CLASSES)
+    """Three passes of a batch of four rows and a short one of the fifth, whatever the seed."""
     engine = Engine(
-        task, OPTIMIZERS["gd"], DRAWN, in_order=True, data_by_seed=False, track=drawn_rows
+        quadratic(CLASSES), OPTIMIZERS["gd"].rule, DRAWN, in_order=True, track=drawn_rows
     )
-    state = start(engine, keys(0, 1), jnp.array([0.5]))
     data = microbatched(EVENLY, 3, each=2)
-    _, (count, weight) = advance(engine, state, data, Objective(), 6)
     expected = np.array([[1, 1, 1, 1, 0], [0, 0, 0, 0, 1]] * 3)
     for seed in (0, 1):
-        np.testing.assert_array_equal(weight[:6, seed, 0], expected)
-    np.testing.assert_array_equal(count[:6].sum(-1), DRAWN)  # what is short is filled, at no weight
+        state = start(engine, jax.random.key(seed), jnp.array([0.5]))
+        _, (count, weight) = advance(engine, state, data, Objective(), 6)
+        np.testing.assert_array_equal(weight[:6, 0], expected)
+        np.testing.assert_array_equal(count[:6].sum(-1), DRAWN)  # filled up, at no weight
 
 
 def test_a_batch_that_does_not_divide_into_microbatches_is_refused(problem):
     with pytest.raises(ValueError, match="batch_size 5.* 2 microbatches"):
         Sweep(problem, {"gd": (0.1,)}, 1, batch_size=5, microbatches=2)
-    engine = Engine(problem.task, OPTIMIZERS["gd"], 5, data_by_seed=False)
-    state = start(engine, keys(0), jnp.array([0.5]))
+    engine = Engine(problem.task, OPTIMIZERS["gd"].rule, 5)
+    state = start(engine, jax.random.key(0), jnp.array([0.5]))
     with pytest.raises(ValueError, match="batch_size 5 .* 2 rows of a microbatch"):
         advance(engine, state, microbatched(problem.batch(0), 12), Objective(), 1)
 
@@ -379,16 +405,14 @@ def test_a_batch_that_does_not_divide_into_microbatches_is_refused(problem):
 @pytest.fixture(scope="module")
 def at_start(problem):
     engine, data = gd(problem, microbatches=5)
-    state = start(engine, keys(0), jnp.array(RATES))
-    params = jax.tree.map(lambda p: p[0, 0], state.params)
+    state = start(engine, jax.random.key(0), jnp.array(RATES))
+    params = jax.tree.map(lambda p: p[0], state.params)
     return params, data.batch, problem.task.per_example(params, problem.batch(0), None)
 
 
 def test_the_probe_and_the_analyzer_agree_on_bucket_losses(problem, at_start):
     params, batch, examples = at_start
-    found = loss_by_bucket(problem.task, problem.buckets).measure(
-        params, jax.tree.map(lambda leaf: leaf[0], batch)
-    )
+    found = jax.jit(loss_by_bucket(problem.task, problem.buckets).measure)(params, batch)
     loss, label = np.asarray(examples.loss), np.asarray(examples.label)
     expected = loss_by_bucket_numpy(loss, label, problem.buckets)
     np.testing.assert_allclose(found["bucket_loss"], expected, rtol=ONE_STEP)
@@ -397,14 +421,14 @@ def test_the_probe_and_the_analyzer_agree_on_bucket_losses(problem, at_start):
 def test_quantiles_of_the_probability_of_the_true_class(problem, at_start):
     params, batch, examples = at_start
     probe = correct_class_probability(problem.task, problem.buckets, (0.0, 0.25, 1.0))
-    found = probe.measure(params, jax.tree.map(lambda leaf: leaf[0], batch))["probability"]
+    found = jax.jit(probe.measure)(params, batch)["probability"]
     level = problem.buckets.bucket_of_class[np.asarray(examples.label)]
     p = np.exp(-np.asarray(examples.loss))
     expected = [np.quantile(p[level == i], (0.0, 0.25, 1.0)) for i in range(3)]
     np.testing.assert_allclose(found, expected, rtol=REORDERED)
 
 
-# Data and memory --------------------------------------------------------------------------------
+# Data -------------------------------------------------------------------------------------------
 
 
 def test_rows_must_fit_their_microbatches(problem):
@@ -420,61 +444,6 @@ def test_rows_cannot_be_cut_into_more_parts_than_there_are(problem, microbatches
 
 def test_padding_stands_at_the_end_with_weight_zero(problem):
     data = microbatched(problem.batch(0), 5)
-    assert isinstance(data, Data) and data.num_rows == 24
+    assert data.num_rows == 24
     weight = data.batch.weight.reshape(-1)
     np.testing.assert_array_equal(weight, [1.0] * 24 + [0.0])
-
-
-GIB = 2**30
-
-
-def test_twenty_one_runs_of_size_eight_need_less_than_four_gib():
-    rates = tuple(10 ** (k / 4) for k in range(21))
-    sweep = Sweep(heavy_tailed_linear(8), {"gd+m": rates}, 10)
-    layout = memory.fit(sweep, "gd+m", 3)
-    assert layout.rates == 21
-    states = 2 * 21 * 255 * 2305 * 4  # parameters and momentum
-    assert states < layout.bytes < 4 * GIB
-
-
-def fits(sweep, device_bytes, monkeypatch):
-    monkeypatch.setattr(memory, "device_memory", lambda: device_bytes)
-    return memory.fit(sweep, "gd", 2)
-
-
-def test_fewer_runs_share_a_program_where_memory_is_short(problem, tiny_sweep, monkeypatch):
-    all_three = fits(tiny_sweep, GIB, monkeypatch)
-    assert all_three.rates == 3
-    one = memory.memory_needed(tiny_sweep, "gd", 1, 1)
-    just_two = (all_three.bytes - 1) / memory.USABLE_MEMORY
-    assert fits(tiny_sweep, just_two, monkeypatch).rates == 2
-    just_one = (one + 1) / memory.USABLE_MEMORY
-    assert fits(tiny_sweep, just_one, monkeypatch).rates == 1
-
-
-@pytest.mark.parametrize("limit", [50, 90, 130, 190, 310])
-def test_fewer_runs_are_found_when_memory_does_not_grow_evenly(problem, monkeypatch, limit):
-    """The compiler may choose another algorithm for one run than for several."""
-    need = {1: 50} | {rates: 100 + 10 * rates for rates in range(2, 22)}
-    monkeypatch.setattr(memory, "memory_needed", lambda *key: need[key[-1]])
-    monkeypatch.setattr(memory, "device_memory", lambda: (limit + 0.5) / memory.USABLE_MEMORY)
-    sweep = Sweep(problem, {"gd": tuple(range(1, 22))}, 1)
-    layout = memory.fit(sweep, "gd", 1)
-    assert layout.bytes == need[layout.rates] <= limit
-
-
-def test_too_little_memory_for_one_run_names_the_need(tiny_sweep, monkeypatch):
-    with pytest.raises(MemoryError, match=r"1 run\(s\) of 'gd' need .* GiB") as error:
-        fits(tiny_sweep, 1000, monkeypatch)
-    assert "heavy_tailed_linear" in str(error.value)
-
-
-def test_the_papers_size_is_planned_without_making_its_data(monkeypatch):
-    def no_data(seed):
-        pytest.fail("planning made the data")
-
-    problem = replace(heavy_tailed_linear(11), make_batch=no_data)
-    monkeypatch.setattr(memory, "device_memory", lambda: 80 * GIB)
-    layout = memory.fit(Sweep(problem, {"gd": (0.1,)}, 10), "gd", 1)
-    inputs, weights = 22528 * 24576 * 4, 2047 * 24577 * 4
-    assert inputs + weights < layout.bytes < 10 * (inputs + weights)

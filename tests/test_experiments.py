@@ -1,19 +1,26 @@
-"""Every experiment runs at smoke scale, and what is finished is never run again."""
+"""Every experiment runs at smoke scale, and the commands do what the README says of them."""
 
-import shutil
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
-from imbalance.storage import results
-from imbalance.reporting.claims import Claim, between
-from imbalance.reporting.experiment import Experiment, Options, figure_path, perform, work
-from imbalance.reporting.plots import panels
 from imbalance.problems import weighted_quadratic
-from imbalance.reporting.reproduce import claims_table, load_experiment, load_experiments
+from imbalance.reporting.claims import between
+from imbalance.reporting.experiment import Experiment, Options, load_experiment
+from imbalance.reporting.plots import panels
+from imbalance.reporting.reproduce import MAIN, ReproduceOptions, carry_out, scripts
+from imbalance.reporting.work import resolve, runs_of
+from imbalance.storage.datasets import dataset_path, load, read
+from imbalance.storage.store import Store
 from imbalance.training.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,40 +52,19 @@ SLOW = (
 )
 
 
-class Listener:
-    """A progress bar that keeps what it is told, and may be interrupted after some reports."""
-
-    def __init__(self, interrupt_after=None):
-        self.flops, self.lines, self.left = 0.0, [], interrupt_after
-
-    def report(self, flops):
-        self.flops += flops
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-
-    def say(self, text):
-        self.lines.append(text)
-
-    def now(self, what):
-        pass
+@pytest.fixture
+def options(tmp_path):
+    return Options("smoke", jobs=1, results=tmp_path / "results", figures=tmp_path / "figures")
 
 
-def stored(folder):
+def files_in(folder):
     """Every file under ``folder``, with its time of writing."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def in_folder(tmp_path, **changes):
-    return Options(
-        **{
-            "scale": "smoke",
-            "results": tmp_path / "results",
-            "figures": tmp_path / "figures",
-            **changes,
-        }
-    )
+def runs_in(options):
+    """Keys of the stored runs."""
+    return {path.stem for path in (options.results / "runs").glob("*/*.nc")}
 
 
 # The scripts ------------------------------------------------------------------------------------
@@ -89,43 +75,35 @@ def in_folder(tmp_path, **changes):
     [pytest.param(s, marks=pytest.mark.slow) if s.stem in SLOW else s for s in SCRIPTS],
     ids=lambda script: script.stem,
 )
-def test_an_experiment_runs_is_drawn_and_is_not_run_twice(script, tmp_path):
-    experiment, options = load_experiment(script), in_folder(tmp_path)
-    to_do, first = work(experiment, options), Listener()
-    assert to_do > 0
-    claims = perform(experiment, options, first)
-    assert first.flops == pytest.approx(to_do, rel=1e-9)
-    assert claims and all(isinstance(claim, Claim) for claim in claims)
-    assert claims_table({experiment.name: claims}, "smoke").count("\n| ") > len(claims)
-
-    folder = options.results / experiment.name / "smoke"
-    assert (folder / f"{experiment.name}.png").stat().st_size > 5000
-    assert not options.figures.exists()
-    dataset = results.load(experiment.name, "smoke", options.results)
+def test_an_experiment_runs_is_drawn_and_is_not_run_twice(script, options, capsys):
+    assert carry_out({script: None}, options) == 0
+    first = capsys.readouterr().out
+    assert f"Claims of {script.stem} at scale smoke" in first
+    assert options.figure_path(script.stem).stat().st_size > 5000
+    assert not list(options.figures.iterdir()) if options.figures.exists() else True
+    dataset = load(script.stem, "smoke", options.results)
     assert {"optimizer", "learning_rate", "seed", "step"} <= set(dataset["loss"].dims)
+    assert {path.suffix for path in files_in(options.results)} == {".nc", ".png"}
 
-    assert work(experiment, options) == 0
-    before, second = stored(options.results), Listener()
-    again = perform(experiment, options, second)
-    assert second.flops == 0
-    assert [c.measured for c in again] == [c.measured for c in claims]
-    rewritten = {path for path, time in stored(options.results).items() if before[path] != time}
-    assert {path.suffix for path in rewritten} <= {".png"}  # pictures are drawn anew
+    before = files_in(options.results)
+    assert carry_out({script: None}, options) == 0
+    again = capsys.readouterr().out
+    claims = "Claims of"
+    assert again[again.index(claims) :] == first[first.index(claims) :]
+    rewritten = {path for path, time in files_in(options.results).items() if before[path] != time}
+    assert {path.suffix for path in rewritten} == {".png"}  # pictures are drawn anew
+
+    names = [claim.name for claim in load_experiment(script).claims(dataset)]
+    assert len(names) == len(set(names)), "each claim has a name of its own"
 
 
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_every_scale_declares_sweeps_that_can_be_told_apart(script, scale):
+def test_every_scale_declares_sweeps(script, scale):
     experiment = load_experiment(script)
     sweeps = experiment.sweeps(scale)
-    assert len(sweeps) == 1 or experiment.over
-    settings = [
-        sweep.settings(optimizer, seed)
-        for sweep in sweeps.values()
-        for optimizer in sweep.learning_rates
-        for seed in sweep.seeds
-    ]
-    assert all(settings.count(one) == 1 for one in settings)
+    assert sweeps and (len(sweeps) == 1 or experiment.over)
+    assert all(isinstance(sweep, Sweep) for sweep in sweeps.values())
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -135,32 +113,16 @@ def test_a_script_says_what_it_claims_and_how_to_run_it(script):
     assert f"Draws:  figures/{script.stem}.png\n" in text
 
 
-def test_the_headline_comes_first_when_all_are_run():
-    names = [experiment.name for experiment in load_experiments(ROOT / "experiments")]
-    assert names[:2] == ["fig4_linear", "fig6_quadratic"]
-    assert sorted(names) == [script.stem for script in SCRIPTS]
+def test_the_main_figures_come_first_and_alone_unless_all_are_asked_for():
+    every = [path.stem for path in scripts(ROOT / "experiments", every=True)]
+    assert sorted(every) == [script.stem for script in SCRIPTS]
+    assert [path.stem for path in scripts(ROOT / "experiments", every=False)] == list(MAIN)
+    assert every[: len(MAIN)] == list(MAIN)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "said"),
-    [
-        (["--scale", "smoke"], 0, "Claims of fig6_quadratic at scale smoke"),
-        (["--scale", "smokey"], 2, "smokey"),
-    ],
-)
-def test_the_command_line(tmp_path, arguments, status, said):
-    script = ROOT / "experiments" / "fig6_quadratic.py"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script), *arguments],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == status, done.stderr
-    assert said in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    assert (tmp_path / "results").exists() == (status == 0)
+def test_a_folder_without_experiments_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no experiment scripts .* --experiments"):
+        scripts(tmp_path, every=True)
 
 
 # The runner, on an experiment of a moment ---------------------------------------------------------
@@ -173,122 +135,386 @@ def draw(dataset):
 
 
 def claims(dataset):
-    return [between("T0", "finite", float(dataset["loss"].max()), high=9, fixed="arithmetic")]
+    return [between("finite", "finite", float(dataset["loss"].max()), high=9, fixed="arithmetic")]
 
 
 TINY = Sweep(weighted_quadratic(5), {"gd": (0.5,), "sign": (0.5,)}, 4, seeds=(0, 1))
-TINY_EXPERIMENT = Experiment("tiny", lambda scale: {"": TINY}, draw, claims)
+EXPERIMENT = Experiment("tiny", lambda scale: {"": TINY}, draw, claims)
+PATH = Path("tiny.py")
 
 
-@pytest.fixture
-def options(tmp_path):
-    return in_folder(tmp_path)
+def carried_out(options, experiment=EXPERIMENT):
+    return carry_out({PATH: experiment}, options)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A folder with the results of all of it."""
-    options = in_folder(tmp_path_factory.mktemp("finished"))
-    assert perform(TINY_EXPERIMENT, options, Listener())
-    return options.results
+def declaring(**changes):
+    """The experiment with another sweep."""
+    return replace(EXPERIMENT, sweeps=lambda scale: {"": replace(TINY, **changes)})
 
 
-@pytest.fixture
-def finished_options(options, finished):
-    """The same, to do with what one likes."""
-    shutil.copytree(finished, options.results)
-    return options
+def test_what_is_stored_is_not_run_again_and_one_more_rate_is_one_more_run(options, capsys):
+    assert carried_out(options) == 0
+    four = runs_in(options)
+    assert len(four) == 4
+    wider = declaring(learning_rates={"sign": (0.5,), "gd": (0.5, 1.0)}, seeds=(0,))
+    capsys.readouterr()
+    assert carried_out(options, wider) == 0
+    assert "1 runs to make" in capsys.readouterr().out
+    assert four < runs_in(options) and len(runs_in(options)) == 5
+    assert load("tiny", "smoke", options.results)["learning_rate"].values.tolist() == [0.5, 1.0]
+    assert carried_out(options) == 0  # and back: nothing is refused, nothing is run
+    assert len(runs_in(options)) == 5
+    assert load("tiny", "smoke", options.results)["seed"].values.tolist() == [0, 1]
 
 
-def pieces(options):
-    return sorted(path.name for path in options.results.rglob("*.nc"))
+def test_more_steps_are_other_runs_and_nothing_is_in_their_way(options):
+    assert carried_out(options) == 0
+    assert carried_out(options, declaring(steps=5)) == 0
+    assert load("tiny", "smoke", options.results).sizes["train_step"] == 5
+    assert len(runs_in(options)) == 8
 
 
-def test_an_interruption_loses_the_piece_in_flight_and_no_more(options):
-    all_of_it = work(TINY_EXPERIMENT, options)
-    # A piece of four steps makes one to four reports: this is in the second, third or fourth.
-    with pytest.raises(KeyboardInterrupt):
-        perform(TINY_EXPERIMENT, options, Listener(interrupt_after=4))
-    done = pieces(options)
-    assert 0 < len(done) < 4
-    assert not list(options.results.rglob("*.part"))
-    before = stored(options.results)
-
-    left = work(TINY_EXPERIMENT, options)
-    assert left == all_of_it * (4 - len(done)) / 4
-    listener = Listener()
-    assert perform(TINY_EXPERIMENT, options, listener)
-    assert listener.flops == pytest.approx(left, rel=1e-9)
-    after = stored(options.results)
-    assert {path: after[path] for path in before} == before
-    assert pieces(options) == [f"{o}-seed{s}.nc" for o in ("gd", "sign") for s in (0, 1)]
+def test_two_experiments_share_their_runs(options):
+    assert carried_out(options) == 0
+    other = Experiment("other", lambda scale: {"": TINY}, draw, claims)
+    assert resolve(PATH, other, options).missing == []
+    assert carry_out({Path("other.py"): other}, options) == 0
+    assert len(runs_in(options)) == 4
+    one, two = (load(name, "smoke", options.results) for name in ("tiny", "other"))
+    assert one.drop_attrs().equals(two.drop_attrs())
 
 
-def test_only_some_optimizers(options):
-    listener = Listener()
-    assert perform(TINY_EXPERIMENT, replace(options, only=("sign",)), listener) is None
-    assert pieces(options) == ["sign-seed0.nc", "sign-seed1.nc"]
-    assert "still to be run: gd" in listener.lines[-1]
-    assert not figure_path(TINY_EXPERIMENT, options).exists()
-    only_gd = replace(options, only=("gd",))
-    assert work(TINY_EXPERIMENT, only_gd) == work(TINY_EXPERIMENT, options) > 0
+def test_only_some_optimizers(options, capsys):
+    assert carried_out(replace(options, only=("sign",))) == 0
+    assert len(runs_in(options)) == 2
+    assert "still to be run: gd" in capsys.readouterr().out
+    assert not options.figure_path("tiny").exists()
+    assert carried_out(replace(options, only=("gd",))) == 0
+    assert options.figure_path("tiny").exists()
 
 
-def test_an_unknown_optimizer_is_answered_with_the_known_ones(options):
-    unknown = replace(options, only=("adam",))
-    for do in (work, lambda *given: perform(*given, Listener())):
-        with pytest.raises(ValueError, match="--only adam: tiny has no such .* compares gd, sign"):
-            do(TINY_EXPERIMENT, unknown)
+def test_an_unknown_optimizer_is_answered_with_the_known_ones(options, capsys):
+    assert carried_out(replace(options, only=("adam",))) == 1
+    assert (
+        "--only adam: tiny has no such optimizer; it compares gd, sign" in capsys.readouterr().err
+    )
 
 
-def test_redrawing_runs_nothing(options):
-    redraw = replace(options, redraw=True)
-    assert work(TINY_EXPERIMENT, redraw) == 0
-    assert perform(TINY_EXPERIMENT, redraw, Listener()) is None
-    assert pieces(options) == []
+def test_redrawing_runs_nothing(options, capsys):
+    redraw = replace(options, redraw=True, pdf=True)
+    assert carried_out(redraw) == 0
+    assert "still to be run: gd, sign" in capsys.readouterr().out
+    assert runs_in(options) == set()
+    assert carried_out(options) == 0
+    stored = {p: t for p, t in files_in(options.results).items() if p.suffix == ".nc"}
+    assert carried_out(redraw) == 0
+    after = files_in(options.results)
+    assert {p: after[p] for p in stored} == stored
+    assert options.figure_path("tiny").with_suffix(".pdf").exists()
 
 
-def test_redrawing_draws_again_and_leaves_results_alone(finished_options):
-    def times():
-        return {p: t for p, t in stored(finished_options.results).items() if p.suffix == ".nc"}
-
-    before, listener = times(), Listener()
-    assert perform(TINY_EXPERIMENT, replace(finished_options, redraw=True, pdf=True), listener)
-    assert listener.flops == 0
-    assert times() == before
-    assert figure_path(TINY_EXPERIMENT, finished_options).with_suffix(".pdf").exists()
+def test_overwriting_makes_all_runs_anew(options):
+    assert carried_out(options) == 0
+    before = files_in(options.results / "runs")
+    assert carried_out(replace(options, overwrite=True)) == 0
+    after = files_in(options.results / "runs")
+    assert before.keys() == after.keys()
+    assert all(after[path] > before[path] for path in before)
 
 
-def test_results_of_another_sweep_stop_the_run_unless_it_may_overwrite(finished_options):
-    longer = replace(TINY_EXPERIMENT, sweeps=lambda scale: {"": replace(TINY, steps=5)})
-    before = stored(finished_options.results)
-    for do in (work, lambda *given: perform(*given, Listener())):
-        with pytest.raises(FileExistsError, match="steps: stored 4, asked 5"):
-            do(longer, finished_options)
-    assert stored(finished_options.results) == before
-    assert perform(longer, replace(finished_options, overwrite=True), Listener())
-    assert results.load("tiny", "smoke", finished_options.results).sizes["train_step"] == 5
+def test_a_damaged_run_is_made_again_and_no_other(options):
+    assert carried_out(options) == 0
+    first = read(dataset_path("tiny", "smoke", options.results))
+    before = files_in(options.results / "runs")
+    spoilt = sorted(before)[1]
+    data = bytearray(spoilt.read_bytes())
+    data[len(data) // 2] ^= 1
+    spoilt.write_bytes(data)
+    dataset_path("tiny", "smoke", options.results).write_bytes(b"not a dataset")
+    assert carried_out(options) == 0
+    after = files_in(options.results / "runs")
+    assert {path for path in before if before[path] != after[path]} == {spoilt}
+    assert read(dataset_path("tiny", "smoke", options.results)).equals(first)
 
 
-def test_results_that_do_not_belong_to_the_experiment_are_not_mixed_in(finished_options):
-    one = replace(TINY, learning_rates={"gd": (0.5,)})
-    fewer = replace(TINY_EXPERIMENT, sweeps=lambda scale: {"": one})
-    with pytest.raises(FileExistsError, match="sign-seed0.nc, sign-seed1.nc"):
-        work(fewer, finished_options)
+def test_results_of_an_earlier_version_are_left_alone_and_said_so(options, capsys):
+    old = options.results / "tiny" / "smoke" / "gd-seed0.nc"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"of version 0.1")
+    assert carried_out(options) == 0
+    assert "earlier version of this package (tiny); they are left alone" in capsys.readouterr().out
+    assert old.read_bytes() == b"of version 0.1"
 
 
-def test_where_figures_go(options):
-    paths = {
-        s: figure_path(TINY_EXPERIMENT, replace(options, scale=s)) for s in ("laptop", "paper")
-    }
-    assert paths["laptop"] == options.figures / "tiny.png"
-    assert paths["paper"] == options.figures / "paper" / "tiny.png"
-    assert figure_path(TINY_EXPERIMENT, options) == options.results / "tiny" / "smoke" / "tiny.png"
+def test_a_dataset_says_who_made_it_and_what_its_coordinates_are(options):
+    assert carried_out(options) == 0
+    found = load("tiny", "smoke", options.results)
+    assert "0 holds the most frequent" in found["bucket"].attrs["long_name"]
+    assert all("long_name" in found[name].attrs for name in ("learning_rate", "seed", "step"))
+    (maker,) = json.loads(found.attrs["provenance"])
+    assert {"command", "versions", "processor", "threads", "git_commit", "device"} <= set(maker)
+    assert maker["runs"] == 4
+    (settings,) = json.loads(found.attrs["settings"])
+    assert settings["problem"] == {"name": "weighted_quadratic", "num_classes": 5}
+    assert settings["learning_rates"] == {"gd": [0.5], "sign": [0.5]}
 
 
-@pytest.mark.parametrize("text", ["x = 1\n", "from imbalance import experiment as EXPERIMENT\n"])
+def test_sweeps_that_differ_are_laid_along_their_difference(options):
+    sweeps = {power: replace(TINY, weighting=power) for power in (0.5, 0.0)}
+    several = replace(EXPERIMENT, sweeps=lambda scale: sweeps, over="weighting")
+    several = replace(several, draw=lambda dataset: draw(dataset.isel(weighting=0)))
+    assert carried_out(options, several) == 0
+    found = load("tiny", "smoke", options.results)
+    assert found["weighting"].values.tolist() == [0.5, 0.0]
+    assert found["status"].dims == ("weighting", "optimizer", "learning_rate", "seed")
+    assert len(json.loads(found.attrs["settings"])) == 2
+    assert carried_out(options, replace(several, over=None)) == 1
+
+
+# What goes wrong ----------------------------------------------------------------------------------
+
+
+def broken(*_):
+    raise ZeroDivisionError("of my own")
+
+
+@pytest.mark.parametrize("part", ["sweeps", "draw", "claims"])
+def test_an_experiment_that_fails_is_reported_and_the_others_go_on(options, capsys, part):
+    failing = replace(EXPERIMENT, name="failing", **{part: broken})
+    assert carry_out({Path("failing.py"): failing, PATH: EXPERIMENT}, options) == 1
+    told = capsys.readouterr()
+    assert "FAILED  failing: ZeroDivisionError: of my own" in told.err
+    assert "in broken" in told.err  # a traceback leads to the user's own code
+    assert "Claims of tiny" in told.out and "Claims of failing" not in told.out
+
+
+def test_a_diverging_run_is_a_result(options):
+    wild = declaring(learning_rates={"gd": (1e30,), "sign": (0.5,)})
+    assert carried_out(options, replace(wild, claims=lambda dataset: [])) == 0
+    status = load("tiny", "smoke", options.results)["status"]
+    assert status.sel(optimizer="gd", learning_rate=1e30).values.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../up", "/absolute", "", "a/b", "nul\0", ".hidden", "x" * 101]
+)
+def test_names_cannot_leave_the_folder_of_results(name):
+    with pytest.raises(ValueError, match="give a name of letters"):
+        replace(EXPERIMENT, name=name)
+
+
+@pytest.mark.parametrize("optimizer", ["../../x", "/absolute/x", "nul\0", "x" * 5000])
+def test_names_of_optimizers_name_no_file(options, optimizer, tmp_path):
+    sweep = replace(TINY, learning_rates={optimizer: (0.5,)}, optimizers={optimizer: sgd})
+    hostile = replace(EXPERIMENT, sweeps=lambda scale: {"": sweep})
+    assert carried_out(options, hostile) == 0
+    inside = {options.results, options.figures}
+    assert all(inside & set(path.parents) for path in files_in(tmp_path))
+
+
+def sgd(rate):
+    import optax
+
+    return optax.sgd(rate)
+
+
+def test_read_only_results_are_noticed_before_the_first_run(options, capsys):
+    blocked = options.results
+    blocked.parent.mkdir(exist_ok=True)
+    blocked.write_text("a file where the folder should be")
+    assert carried_out(options) == 1
+    assert str(blocked) in capsys.readouterr().err
+
+
+def test_too_little_room_is_noticed_before_the_first_run(options, capsys, monkeypatch):
+    import shutil
+
+    usage = shutil.disk_usage(options.figures.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    assert carried_out(options) == 1
+    assert "MiB left and the results need" in capsys.readouterr().err
+    assert runs_in(options) == set()
+
+
+def test_several_processes_of_jax_are_refused_in_one_sentence(options, capsys, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert carried_out(options) == 1
+    assert "experiments run in one process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["x = 1\n", "from imbalance.reporting import experiment as EXPERIMENT\n"]
+)
 def test_a_script_without_an_experiment_is_refused(tmp_path, text):
     script = tmp_path / "stray.py"
     script.write_text(text)
     with pytest.raises(ValueError, match=r"stray.py must declare EXPERIMENT = Experiment\('stray'"):
         load_experiment(script)
+
+
+def test_only_is_for_one_experiment():
+    with pytest.raises(ValueError, match="--only names optimizers of one experiment"):
+        ReproduceOptions(only=("gd",))
+
+
+# Commands, in processes of their own --------------------------------------------------------------
+
+SCRIPT = '''
+"""A tiny experiment.
+
+Run:    python {name}.py
+"""
+import optax
+from imbalance.problems import heavy_tailed_linear
+from imbalance.reporting.claims import between
+from imbalance.reporting.experiment import Experiment, main
+from imbalance.reporting.plots import panels
+from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.training.sweep import Sweep
+
+
+def own(rate):
+    return optax.chain(optax.scale_by_sign(), optax.sgd(rate, {momentum}))
+
+
+def sweeps(scale):
+    rates = {{"gd": (0.1, 1.0), "own": (0.01, 0.1)}}
+    optimizers = {{**OPTIMIZERS, "own": own}}
+    settings = dict(seeds=(0, 1), stops=(0, {steps}), optimizers=optimizers)
+    return {{"": Sweep(heavy_tailed_linear(3), rates, {steps}, **settings)}}
+
+
+def draw(dataset):
+    return panels(1, 1)[0]
+
+
+def claims(dataset):
+    worst = float(dataset["loss"].max())
+    return [between("finite", "the largest loss", worst, high=1e9, fixed="arithmetic")]
+
+
+EXPERIMENT = Experiment("{name}", sweeps, draw, claims)
+
+if __name__ == "__main__":
+    main(EXPERIMENT)
+'''
+
+
+def script_in(folder, name="mine", steps=4, momentum=0.9):
+    path = folder / f"{name}.py"
+    path.write_text(SCRIPT.format(name=name, steps=steps, momentum=momentum))
+    return path
+
+
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+
+
+def command(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *map(str, arguments)],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def ended(process, timeout=240):
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def test_the_command_line_of_a_script(tmp_path):
+    status, out, err = ended(command(script_in(tmp_path), "--scale", "smoke", cwd=tmp_path))
+    assert status == 0, err
+    assert "Claims of mine at scale smoke" in out
+    assert "Traceback" not in err
+    keys = {path.stem for path in (tmp_path / "results/runs").glob("*/*.nc")}
+    assert len(keys) == 8
+    # The same runs by another way: nothing is left to make.
+    arguments = ("-m", "imbalance.reporting.reproduce", "--scale", "smoke", "--experiments", ".")
+    status, out, err = ended(command(*arguments, cwd=tmp_path))
+    assert status == 0, err
+    assert "runs to make" not in out
+    # A changed body of one's own optimizer is seen.
+    script_in(tmp_path, momentum=0.5)
+    status, out, err = ended(command("mine.py", "--scale", "smoke", cwd=tmp_path))
+    assert "4 runs to make" in out
+
+
+def test_an_unknown_scale_is_refused(tmp_path):
+    status, out, err = ended(command(script_in(tmp_path), "--scale", "smokey", cwd=tmp_path))
+    assert status == 2 and "smokey" in out + err
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+def test_workers_and_commands_side_by_side_make_each_run_once(tmp_path):
+    script = script_in(tmp_path, steps=400)
+    arguments = (script, "--scale", "smoke", "--jobs", "2")
+    both = [command(*arguments, cwd=tmp_path) for _ in range(2)]
+    for process in both:
+        status, out, err = ended(process)
+        assert status == 0, err
+    assert sum(1 for _ in (tmp_path / "results/runs").glob("*/*.nc")) == 8
+    left = [path for path in tmp_path.rglob(".*") if path.suffix in (".part", ".lock")]
+    assert left == []
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    status, _, err = ended(command(script, "--scale", "smoke", "--jobs", "1", cwd=alone))
+    assert status == 0, err
+    one, two = (load("mine", "smoke", folder / "results") for folder in (tmp_path, alone))
+    np.testing.assert_allclose(one["loss"], two["loss"], rtol=1e-6)  # other numbers of threads
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_signal_saves_what_is_on_its_way_and_the_same_command_goes_on(tmp_path, number, jobs):
+    script = script_in(tmp_path, steps=200_000)
+    arguments = (script, "--scale", "smoke", "--jobs", jobs)
+    process = command(*arguments, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("results/runs/*/.*.lock")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(3)
+    process.send_signal(number)
+    status, out, err = ended(process)
+    assert status == 128 + number, err
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+    assert list(tmp_path.glob("results/runs/*/*.checkpoint"))
+    assert not [path for path in tmp_path.rglob(".*") if path.suffix in (".part", ".lock")]
+
+
+@pytest.mark.slow
+def test_without_a_terminal_progress_is_lines(tmp_path, monkeypatch):
+    script = script_in(tmp_path, steps=300_000)
+    code = (
+        "import sys, runpy, imbalance.reporting.progress as p; p.SECONDS_A_LINE = 1.0; "
+        f"sys.argv = [{str(script)!r}, '--scale', 'smoke', '--jobs', '1']; "
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+    process = command("-c", code, cwd=tmp_path)
+    status, out, err = ended(process)
+    assert status == 0, err
+    lines = [line for line in err.splitlines() if " left" in line and "%" in line]
+    assert len(lines) >= 2 and "\r" not in err
+
+
+def test_keys_of_a_script_are_the_same_wherever_it_is_loaded(tmp_path):
+    keys = set()
+    for folder in ("one", "another/deeper"):
+        (tmp_path / folder).mkdir(parents=True)
+        experiment = load_experiment(script_in(tmp_path / folder))
+        found = runs_of(experiment, Options("smoke"))
+        keys.add(tuple(run.key for run in found[""]))
+    assert len(keys) == 1
+    assert os.path.basename(script_in(tmp_path)) == "mine.py"
+
+
+def test_a_store_can_be_looked_at_while_it_is_read_only(options):
+    assert carried_out(options) == 0
+    store = Store(options.results / "runs")
+    assert all(store.has(key) for key in runs_in(options))

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imbalance.problems import language
 from imbalance.data.folders import real_data
 from imbalance.data.tokenizing import BytePairs
 from imbalance.data.zipf import power_law_counts
 from imbalance.models.transformer import post_norm
-from imbalance.training.running import run_to_dataset
+from imbalance.problems import language
+from imbalance.training.running import run
 from imbalance.training.sweep import Sweep
 
 COUNTS = power_law_counts(60, 11, 1.0)
@@ -50,14 +50,14 @@ def test_blocks_follow_one_another(corpus):
 
 def test_a_pass_in_order_reports_every_bucket_and_validation_is_there(corpus):
     problem = language.next_token_problem(
-        corpus, tiny(corpus, dropout=0.0, mlp_dropout=0.0), 4, columns=5, num_buckets=3
+        corpus, tiny(corpus, dropout=0.0, mlp_dropout=0.0), 4, columns=5, bucketing=3
     )
     sweep = Sweep(problem, {"sign": (1e-3,)}, 10, batch_size=5, in_order=True, stops=(0, 10))
-    run = run_to_dataset(sweep).isel(optimizer=0, learning_rate=0, seed=0)
-    np.testing.assert_allclose(run["loss"].sel(step=0), np.log(11), atol=0.2)
-    mean = (run["bucket_loss"] * run["bucket_mass"]).sum("bucket")
-    np.testing.assert_allclose(mean, run["loss"], rtol=1e-5)
-    assert run["loss"].values[1] < run["loss"].values[0]
+    found = run(sweep).isel(optimizer=0, learning_rate=0, seed=0)
+    np.testing.assert_allclose(found["loss"].sel(step=0), np.log(11), atol=0.2)
+    mean = (found["bucket_loss"] * found["bucket_mass"]).sum("bucket")
+    np.testing.assert_allclose(mean, found["loss"], rtol=1e-5)
+    assert found["loss"].values[1] < found["loss"].values[0]
     held = problem.validation(0).label
     assert held.shape == (4, 4)
     counts = np.bincount(held.ravel(), minlength=11)

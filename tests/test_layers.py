@@ -1,130 +1,89 @@
-"""The import layers: a file imports only what its row of LAYERS allows; arrows point one way.
+"""The import layers: a file imports only what the row of its room allows; arrows point one way.
 
-Names on the left are modules of `imbalance` ("" is the package itself). A row gives the modules of
-`imbalance` that the file may import (a package stands for all its modules) and the libraries beyond
-the standard library and NumPy, which everyone may use. Imports inside functions and under
-TYPE_CHECKING count like any other.
+A room is a package of `imbalance` or a module beside them; "" is `imbalance/__init__.py`. A row
+gives the rooms that its files may import (their own always) and the libraries beyond the standard
+library and NumPy, which everyone may use. Imports inside functions and under TYPE_CHECKING count
+like any other. Rows are as tight as the code: what nobody uses is not allowed.
 """
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import imbalance
+
 ROOT = Path(__file__).resolve().parents[1]
 EVERYWHERE = {"numpy"} | set(sys.stdlib_module_names)
 
-# module: ({modules of imbalance}, {libraries})
-LAYERS: dict[str, tuple[set[str], set[str]]] = {
-    "": ({"analysis"}, set()),
-    # NumPy and xarray only: what users import into their own training.
-    "analysis": ({"analysis"}, set()),
-    "analysis.counts": (set(), set()),
-    "analysis.buckets": ({"analysis.counts"}, set()),
-    "analysis.checks": (set(), set()),
-    "analysis.frequency": ({"analysis.buckets", "analysis.counts"}, set()),
-    "analysis.block_measures": (set(), {"xarray"}),
-    "analysis.tokens": ({"analysis.checks"}, set()),
-    "analysis.losses": ({"analysis.buckets", "analysis.checks", "analysis.counts"}, set()),
-    "analysis.sums": (set(), set()),
-    "analysis.streaming": (
-        {"analysis.buckets", "analysis.checks", "analysis.dataset", "analysis.sums"},
-        {"xarray"},  # inside to_dataset: the package loads without it
+Row = tuple[set[str], set[str]]
+
+# room: ({rooms}, {libraries})
+LAYERS: dict[str, Row] = {
+    "": ({"analysis", "problems", "storage", "training"}, set()),
+    "analysis": (set(), {"xarray"}),
+    "theory": (set(), {"scipy"}),
+    "data": ({"analysis"}, {"pooch", "tokenizers"}),
+    "models": (set(), {"flax", "jax"}),
+    "ondevice": ({"analysis"}, {"jax"}),
+    "problems": (
+        {"analysis", "data", "models", "ondevice", "theory"},
+        {"flax", "jax", "optax"},
     ),
-    "analysis.dataset": ({"analysis.buckets", "analysis.sums"}, {"xarray"}),
-    "analysis.labelled": (set(), {"xarray"}),
-    # Data as NumPy arrays.
-    "data": ({"data"}, set()),
-    "data.zipf": (set(), set()),
-    "data.linear": ({"data.zipf"}, set()),
-    "data.images": ({"data.zipf"}, set()),
-    "data.digits": ({"data.images", "data.zipf"}, set()),
-    "data.tokens": (set(), set()),
-    "data.text": (set(), set()),
-    "data.vocabulary": (set(), set()),
-    "data.tokenizing": ({"data.text", "data.vocabulary"}, {"tokenizers"}),
-    "data.corpus": ({"data.text", "data.tokenizing"}, set()),
-    "data.windows": ({"analysis.counts"}, set()),
-    "data.folders": (set(), set()),
-    "data.files": ({"data.images"}, {"pooch"}),
-    # Models know flax; tasks take any model, so they do not import one.
-    "models": ({"models"}, {"flax", "jax"}),
-    "models.linear": (set(), {"flax", "jax"}),
-    "models.convolution": (set(), {"jax"}),
-    "models.cnn": ({"models.convolution"}, {"flax", "jax"}),
-    "models.resnet": (set(), {"flax", "jax"}),
-    "models.layers": (set(), {"flax", "jax"}),
-    "models.attention": ({"models.layers"}, {"flax", "jax"}),
-    "models.transformer": ({"models.attention", "models.layers"}, {"flax", "jax"}),
-    "models.last_layer": ({"models.attention", "models.layers"}, {"flax", "jax"}),
-    "models.vit": ({"models.transformer"}, {"flax", "jax"}),
-    # On the device.
-    "exact_sums": (set(), {"jax"}),
-    "ondevice": ({"analysis", "exact_sums"}, {"jax"}),
-    "cross_entropy": (set(), {"jax"}),
-    "optimizers": (set(), {"jax", "optax"}),
-    "theory": ({"theory"}, {"scipy"}),
-    "theory.zipf": (set(), set()),
-    "theory.quadratic": (set(), set()),
-    "theory.flows": (set(), {"scipy"}),
-    "theory.associative": (set(), set()),
-    "theory.unigram": ({"theory.zipf"}, set()),
-    "theory.bigram": (set(), {"scipy"}),
-    "tasks": ({"cross_entropy"}, {"jax", "optax", "flax"}),
-    "engine": ({"tasks"}, {"jax", "optax"}),
-    "class_blocks": ({"tasks"}, {"jax"}),
-    "curvature": ({"tasks"}, {"jax", "matfree"}),
-    "probes": ({"analysis", "class_blocks", "ondevice", "curvature", "tasks"}, {"jax"}),
-    # From names to results.
-    "problems": ({"data", "models", "tasks", "analysis", "theory"}, {"jax"}),
-    "language": ({"analysis", "data", "models", "problems", "tasks"}, {"flax", "jax"}),
-    "vision": ({"analysis", "data", "models", "problems", "tasks"}, {"flax", "jax"}),
-    "results": ({"analysis"}, {"xarray", "h5netcdf"}),
-    "sweep": ({"engine", "optimizers", "probes", "problems", "tasks"}, {"jax"}),
-    "memory": ({"engine", "sweep"}, {"jax"}),
-    "running": (
-        {"analysis", "engine", "memory", "probes", "results", "sweep", "tasks"},
-        {"jax", "xarray"},
+    "curvature": ({"problems"}, {"jax", "matfree"}),
+    "probes": ({"analysis", "curvature", "ondevice", "problems"}, {"jax"}),
+    "storage": ({"analysis"}, {"filelock", "xarray"}),
+    "training": (
+        {"analysis", "probes", "problems", "storage"},
+        {"jax", "optax", "xarray"},
     ),
-    "record": ({"analysis", "results"}, {"xarray"}),
-    "claims": ({"analysis"}, {"pandas", "xarray"}),
-    "plots": ({"analysis"}, {"matplotlib", "xarray"}),
-    "experiment": (
-        {"sweep", "memory", "running", "plots", "claims", "results"},
-        {"matplotlib", "tqdm", "tyro", "xarray"},
+    "reporting": (
+        {"analysis", "storage", "training"},
+        {"jax", "matplotlib", "optax", "tqdm", "tyro", "xarray"},
     ),
-    "reproduce": ({"claims", "experiment"}, {"tyro"}),
 }
 
-# Experiments are leaves, so one row serves them all: everything but what runs them.
-EXPERIMENTS: tuple[set[str], set[str]] = (
-    set(LAYERS) - {"engine", "reproduce"},
-    {"jax", "matplotlib", "optax", "xarray"},
-)
+# What users import into their own training is NumPy and xarray only, and says module by module
+# what it needs; here own modules are not allowed unless they are named.
+ANALYSIS: dict[str, Row] = {
+    "": ({"buckets", "counts", "frequency", "losses", "streaming", "tokens"}, set()),
+    "counts": (set(), set()),
+    "checks": (set(), set()),
+    "sums": (set(), set()),
+    "buckets": ({"counts"}, set()),
+    "frequency": ({"buckets", "counts"}, set()),
+    "tokens": ({"checks"}, set()),
+    "losses": ({"buckets", "checks", "counts"}, set()),
+    "dataset": ({"buckets", "sums"}, {"xarray"}),
+    # xarray inside to_dataset: the package loads without it.
+    "streaming": ({"buckets", "checks", "dataset", "sums"}, {"xarray"}),
+    "labelled": (set(), {"xarray"}),
+    "block_measures": (set(), {"xarray"}),
+}
+
+# Experiments are leaves, so one row serves them all: no library that only looks at what is stored.
+EXPERIMENTS: Row = (set(LAYERS) - {"", "ondevice", "storage"}, {"jax", "optax"})
 
 
-def module_name(path: Path) -> str:
-    """Dotted name inside the package: "" for its __init__.py, "data.zipf" for data/zipf.py."""
-    parts = path.relative_to(ROOT / "imbalance").with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+# Reading imports --------------------------------------------------------------------------------
 
 
 def python_files(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-MODULES = {module_name(path): path for path in python_files("imbalance")}
+def place(path: Path) -> list[str]:
+    """The package that a file is in, as parts."""
+    return list(path.relative_to(ROOT).parts[:-1])
 
 
-def imported(source: str, package: list[str], modules: set[str]) -> list[tuple[int, str]]:
-    """(line, absolute dotted name) of every import; package is the dotted place of the file.
-
-    `from package import name` counts as `package.name` where that is a module, and as `package`
-    where it is not.
-    """
+def imported(source: str, package: list[str]) -> list[tuple[int, str]]:
+    """(line, absolute dotted name) of every import; package is the dotted place of the file."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -132,106 +91,182 @@ def imported(source: str, package: list[str], modules: set[str]) -> list[tuple[i
         elif isinstance(node, ast.ImportFrom):
             start = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join(start + (node.module.split(".") if node.module else []))
-            for alias in node.names:
-                full = f"{base}.{alias.name}"
-                is_module = full.removeprefix("imbalance.") in modules
-                found.append((node.lineno, full if is_module else base))
+            found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
     return found
 
 
-def may_import(target: str, allowed: set[str]) -> bool:
-    """Whether a module of imbalance is in allowed, or inside a package that is."""
-    if target in allowed:
-        return True
-    parts = target.split(".")
-    return any(".".join(parts[:end]) in allowed for end in range(1, len(parts)))
+def room_of(name: str, within: str) -> str | None:
+    """The first name below ``within`` of a dotted name, None outside; "" for ``within`` itself."""
+    if name != within and not name.startswith(within + "."):
+        return None
+    first = name.removeprefix(within).strip(".").split(".")[0]
+    folder = ROOT / within.replace(".", "/")
+    return first if (folder / first).is_dir() or (folder / f"{first}.py").exists() else ""
 
 
-def violations(
-    source: str, package: list[str], row: tuple[set[str], set[str]], modules: set[str]
-) -> list[str]:
-    internal, libraries = row
+def used(path: Path, within: str) -> Row:
+    """The rooms below ``within`` and the libraries that a file imports."""
+    rooms, libraries = set(), set()
+    for _, name in imported(path.read_text("utf-8"), place(path)):
+        room = room_of(name, within)
+        if room is None:
+            libraries |= {name.split(".")[0]} - EVERYWHERE
+        else:
+            rooms.add(room)
+    return rooms, libraries
+
+
+def violations(source: str, package: list[str], row: Row, own: str | None = None) -> list[str]:
+    rooms, libraries = row
     wrong = []
-    for line, name in imported(source, package, modules):
-        top, _, rest = name.partition(".")
-        if top == "imbalance":
-            if not may_import(rest, internal):
-                wrong.append(f"line {line}: {name}")
-        elif top not in EVERYWHERE | libraries:
+    for line, name in imported(source, package):
+        room = room_of(name, "imbalance")
+        if room is None and name.split(".")[0] not in EVERYWHERE | libraries:
+            wrong.append(f"line {line}: {name}")
+        elif room is not None and room != own and (room == "" or room not in rooms):
             wrong.append(f"line {line}: {name}")
     return wrong
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_imports_only_what_its_row_allows(name):
-    path = MODULES[name]
-    assert name in LAYERS, (
-        f"{path.relative_to(ROOT)} has no row in LAYERS of {Path(__file__).name}: "
-        "add one that says which modules and libraries it may import"
+def room_of_file(path: Path) -> str:
+    parts = path.relative_to(ROOT / "imbalance").with_suffix("").parts
+    return "" if parts == ("__init__",) else parts[0]
+
+
+MODULES = python_files("imbalance")
+
+
+def short(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# The table and the code -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", MODULES, ids=short)
+def test_a_file_imports_only_what_the_row_of_its_room_allows(path):
+    room = room_of_file(path)
+    assert room in LAYERS, (
+        f"{room!r} has no row in LAYERS of {Path(__file__).name}: add one that says which rooms "
+        "and libraries it may import"
     )
-    parts = ["imbalance", *name.split(".")] if name else ["imbalance"]
-    package = parts if path.name == "__init__.py" else parts[:-1]
-    wrong = violations(path.read_text("utf-8"), package, LAYERS[name], set(MODULES))
-    assert not wrong, f"{path.relative_to(ROOT)}: its row in LAYERS does not allow {wrong}"
+    wrong = violations(path.read_text("utf-8"), place(path), LAYERS[room], own=room)
+    assert not wrong, f"{short(path)}: the row of {room!r} does not allow {wrong}"
+
+
+@pytest.mark.parametrize("path", python_files("imbalance/analysis"), ids=lambda path: path.stem)
+def test_analysis_says_module_by_module_what_it_imports(path):
+    name = path.stem.replace("__init__", "")
+    rooms, libraries = used(path, "imbalance.analysis")
+    assert (rooms, libraries) == ANALYSIS[name], f"{short(path)} imports {rooms}, {libraries}"
 
 
 @pytest.mark.parametrize("path", python_files("experiments"), ids=lambda path: path.stem)
 def test_an_experiment_imports_the_package_and_no_other_experiment(path):
-    wrong = violations(path.read_text("utf-8"), ["experiments"], EXPERIMENTS, set(MODULES))
-    assert not wrong, f"{path.relative_to(ROOT)}: EXPERIMENTS does not allow {wrong}"
+    wrong = violations(path.read_text("utf-8"), ["experiments"], EXPERIMENTS)
+    assert not wrong, f"{short(path)}: EXPERIMENTS does not allow {wrong}"
 
 
-def test_the_arrows_point_one_way():
-    unknown = {
-        target for internal, _ in LAYERS.values() for target in internal if target not in LAYERS
-    }
-    assert not unknown, f"LAYERS allows modules that have no row: {unknown}"
-    graph = {}
-    for name, (internal, _) in LAYERS.items():
-        # A package that allows itself means its own modules.
-        graph[name] = {other for other in LAYERS if other != name and may_import(other, internal)}
+@pytest.mark.parametrize("room", LAYERS)
+def test_a_row_is_of_a_room_that_is_there_and_allows_what_is_used(room):
+    files = [path for path in MODULES if room_of_file(path) == room]
+    assert files, f"LAYERS has a row of {room!r}, which is not in imbalance/"
+    found = [used(path, "imbalance") for path in files]
+    rooms = set().union(*(rooms for rooms, _ in found)) - {room, ""}
+    libraries = set().union(*(libraries for _, libraries in found))
+    assert (rooms, libraries) == LAYERS[room], f"what the files of {room!r} import"
+
+
+def test_a_row_of_analysis_is_of_a_module_that_is_there():
+    names = {path.stem.replace("__init__", "") for path in python_files("imbalance/analysis")}
+    assert set(ANALYSIS) == names
+
+
+@pytest.mark.parametrize("layers", [LAYERS, ANALYSIS], ids=["rooms", "analysis"])
+def test_the_arrows_point_one_way(layers):
+    graph = {name: rooms for name, (rooms, _) in layers.items()}
+    unknown = set().union(*graph.values()) - set(graph)
+    assert not unknown, f"rooms that have no row: {unknown}"
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
-        pytest.fail(f"LAYERS has a circle: {' -> '.join(error.args[1])}")
+        pytest.fail(f"there is a circle: {' -> '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize(
     ("source", "allowed"),
     [
         ("import numpy as np\nimport os.path", True),
-        ("import imbalance.engine", True),
-        ("from imbalance.engine import start", True),
-        ("from imbalance import engine", True),
-        ("from . import engine", True),
-        ("from .engine import start", True),
+        ("import imbalance.training.engine", True),
+        ("from imbalance.training.engine import start", True),
+        ("from imbalance import training", True),
+        ("from imbalance.training import engine", True),
         ("from .data.zipf import counts", True),
+        ("from . import data", True),
+        ("from .models import linear", True),  # the room of the file itself
         ("import jax.numpy", True),
-        ("def f():\n    from .plots import draw", False),
-        ("from . import plots", False),
+        ("def f():\n    from .reporting.plots import draw", False),
+        ("from . import probes", False),
         ("from . import __version__", False),
         ("import imbalance", False),
+        ("import imbalance.reporting as r", False),
         ("import flax", False),
         ("from jaxtyping import Array", False),
         ("import experiments.linear", False),
     ],
 )
 def test_the_reader_of_imports_sees_every_form(source, allowed):
-    row = ({"engine", "data"}, {"jax"})
-    modules = {"", "engine", "data", "data.zipf", "plots"}
-    assert (violations(source, ["imbalance"], row, modules) == []) == allowed
+    row = ({"training", "data"}, {"jax"})
+    assert (violations(source, ["imbalance"], row, own="models") == []) == allowed
+
+
+# Libraries --------------------------------------------------------------------------------------
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    """Without versions and extras: ``jax[cuda12]>=0.10`` is jax."""
+    return {re.match(r"[\w.-]+", one)[0].lower().replace("-", "_") for one in requirements}
+
+
+def test_every_library_that_is_imported_is_declared():
+    declared = names_of(PROJECT["dependencies"])
+    extras = names_of(sum(PROJECT["optional-dependencies"].values(), []))
+    for path in MODULES:
+        tree = ast.parse(path.read_text("utf-8"))
+        at_once = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            for _, name in imported(ast.unparse(node), place(path)):
+                library = name.split(".")[0]
+                if library in EVERYWHERE | {"imbalance"}:
+                    continue
+                allowed = declared if node in at_once else declared | extras
+                assert library in allowed, (
+                    f"{short(path)}, line {node.lineno}: {library} is not among the dependencies "
+                    "of pyproject.toml; only imports inside functions may be of an extra"
+                )
 
 
 def test_importing_the_package_loads_no_jax_and_no_plotting():
     code = (
         "import sys, imbalance\n"
-        "heavy = {'jax', 'jaxlib', 'flax', 'optax', 'matplotlib', 'xarray', 'pandas'}\n"
+        "heavy = {'jax', 'jaxlib', 'flax', 'optax', 'matplotlib', 'xarray', 'pandas', 'scipy'}\n"
         "print(*sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [], "import imbalance must stay light: import these lazily"
+
+
+def test_every_public_name_is_there():
+    assert all(hasattr(imbalance, name) for name in imbalance.__all__)
+    assert set(imbalance.__all__) <= set(dir(imbalance))
+    with pytest.raises(AttributeError, match="no attribute 'run_to_dataset'"):
+        imbalance.run_to_dataset  # noqa: B018
 
 
 def test_no_file_is_called_utils():

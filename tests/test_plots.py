@@ -104,7 +104,7 @@ def test_the_fan_has_frequencies_overall_and_a_panel_for_each_optimizer(chosen):
 def test_the_fan_has_a_row_for_each_selection_of_rates(tiny_dataset, chosen):
     figure = plots.fan([chosen, at_best(tiny_dataset, 12)], ("gd", "adam"), top=4, title="Tiny")
     words, overall, *others = figure.axes[4:8]
-    assert "rule S" in words.texts[0].get_text().replace("\n", " ")
+    assert "rule stable" in words.texts[0].get_text().replace("\n", " ")
     assert [len(axes.lines) for axes in (overall, *others)] == [2, 3, 3]
 
 
@@ -259,7 +259,7 @@ def test_steps_with_different_buckets_are_refused():
 def test_training_draws_a_sweep_at_one_rate_each(tiny_dataset, chosen):
     figure = plots.training(at_best(tiny_dataset, 12))
     figure.draw_without_rendering()
-    assert figure.get_suptitle().startswith("learning rates: best rate at step 12, rule S")
+    assert figure.get_suptitle().startswith("learning rates: best rate at step 12, rule stable")
     assert "(largest tried)" in figure.legends[0].get_texts()[1].get_text()
     _, overall, gd, adam, _ = plots.training(chosen).axes
     assert len(overall.collections) == 2  # a band of seeds for each

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imbalance.training.engine import microbatched
 from imbalance.probes import block_spectra, block_traces, class_statistics, hessian_entries
 from imbalance.problems.tasks import quadratic
+from imbalance.training.engine import microbatched
 
 
 def flat_loss(problem, params):

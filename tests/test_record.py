@@ -1,8 +1,11 @@
 """A record on disk: whole steps or none, never a wrong number, and the same dataset as a sweep."""
 
+import contextlib
 import io
 import json
+import os
 import signal
+import stat
 import subprocess
 import sys
 import tracemalloc
@@ -16,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imbalance import FrequencyBuckets, LossByClass
-from imbalance.storage import records as record, results
-from imbalance.storage.records import ENTRY, ROW, Record, load_record, read_record
+from imbalance.analysis.labelled import DIVERGED, NOT_RUN
+from imbalance.storage import datasets, files
+from imbalance.storage import records as record
+from imbalance.storage.records import ENTRY, ROW, Record, load_record, read_record, salvage
 
 C = 5
 STEPS = (0, 3, 10)
@@ -54,6 +59,16 @@ def assert_same(found, step):
         np.testing.assert_array_equal(value, getattr(expected, name))  # every bit
         assert value.dtype == getattr(expected, name).dtype
     assert (found.ignored, found.out_of_range) == (expected.ignored, expected.out_of_range)
+
+
+@contextlib.contextmanager
+def memory_below(most):
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.fixture
@@ -148,7 +163,8 @@ def test_wrong_appends_write_nothing(path, step, losses, error, message):
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        ({"num_classes": 0}, ValueError, "num_classes is 0; give 1 or more"),
+        ({"num_classes": 0}, ValueError, "num_classes is 0; give 1 to 2.24 = 16777216"),
+        ({"num_classes": 2**24 + 1}, ValueError, "num_classes is 16777217; give 1 to"),
         ({"num_classes": 5.0}, TypeError, "num_classes is 5.0; give an integer"),
         ({"optimizer": 0.1}, TypeError, "optimizer is 0.1; give its name"),
         ({"learning_rate": "0.1"}, TypeError, "learning_rate is '0.1'; give a number, or NaN"),
@@ -168,7 +184,7 @@ def test_a_full_disk_leaves_the_steps_before(path):
     with Record(path, **LABELS) as found:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
         try:
-            with pytest.raises(OSError, match="too large"):
+            with pytest.raises(OSError, match="cannot append to .*gd.record: File too large"):
                 found.append(11, losses_at(11))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -177,13 +193,56 @@ def test_a_full_disk_leaves_the_steps_before(path):
     assert tuple(read_record(path)[1]) == (*STEPS, 11)
 
 
-def test_two_processes_do_not_mix_their_steps(path):
-    with Record(path, **LABELS) as one, Record(path, **LABELS) as other:
+def test_a_record_has_one_writer_at_a_time(path):
+    with Record(path, **LABELS) as one:
         one.append(0, losses_at(0))
-        with pytest.raises(OSError, match="another process writes to it. Give every run a record"):
-            other.append(0, losses_at(0))
+        who = rf"gd.record is in use by process {os.getpid()} on .*, since .*close it there first"
+        for other in (lambda: Record(path, **LABELS), lambda: salvage(path)):
+            with pytest.raises(files.Held, match=who):
+                other()
+        assert tuple(read_record(path)[1]) == (0,)  # readers need not wait
         one.append(3, losses_at(3))
-    assert tuple(read_record(path)[1]) == (0, 3)
+    assert [file.name for file in path.parent.iterdir()] == ["gd.record"]
+    with Record(path, **LABELS) as other:
+        assert other.last_step == 3
+
+
+def test_a_record_that_could_not_be_opened_is_free_again(path):
+    written(path)
+    with pytest.raises(FileExistsError):
+        Record(path, **LABELS | {"seed": 3})
+    Record(path, **LABELS).close()
+    assert [file.name for file in path.parent.iterdir()] == ["gd.record"]
+
+
+def test_what_a_stranger_appends_is_noticed(path):
+    with Record(path, **LABELS) as found:
+        found.append(0, losses_at(0))
+        with path.open("ab") as stranger:
+            stranger.write(b"more")
+        with pytest.raises(OSError, match="something else writes to it. Give every run a record"):
+            found.append(3, losses_at(3))
+
+
+def test_a_new_record_is_on_the_disk_with_its_name(path, monkeypatch):
+    """Its bytes before it has the name, and then the folder, before the first step comes."""
+    done = []
+    sync, replace = os.fsync, os.replace
+
+    def spy_sync(place):
+        done.append("folder" if stat.S_ISDIR(os.fstat(place).st_mode) else "file")
+        sync(place)
+
+    def spy_replace(source, target):
+        done.append("name")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", spy_sync)
+    monkeypatch.setattr(os, "replace", spy_replace)
+    with Record(path, **LABELS) as found:
+        assert done[:3] == ["file", "name", "folder"]
+        found.append(0, losses_at(0))
+        assert done[3:] == ["file"]
 
 
 # Going on -----------------------------------------------------------------------------------------
@@ -273,9 +332,10 @@ def read_bytes(data):
     """What is read from ``data``, with the warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        header, stored, *_ = record._parse(data, "some.record")
+        found = record._parse(data, "some.record")
     assert all("was cut short" in str(warning.message) for warning in caught)
-    return header, {step: record._losses(header, one) for step, one in stored.items()}, caught
+    steps = {step: record._losses(found.header, one) for step, one in found.steps.items()}
+    return found.header, steps, caught
 
 
 def test_a_file_cut_anywhere_loses_its_last_step_at_most(whole, path):
@@ -314,7 +374,8 @@ def test_changed_bytes_are_never_read_as_numbers(whole, data):
         changed[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
     if changed == good:
         return
-    with pytest.raises(ValueError, match=r"some.record, (record \d|header) at byte \d+: .*damaged"):
+    place = r"some.record, (record \d|header) at byte \d+: "
+    with pytest.raises(ValueError, match=place + ".*damaged"):
         read_bytes(bytes(changed))
 
 
@@ -351,12 +412,13 @@ def test_pieces_of_a_record_in_any_order_are_a_record_or_an_error(whole, data):
 def forged(table, header=None, **fields):
     """A record of one step with all checksums right."""
     header = {"format": record.FORMAT, **LABELS} if header is None else header
-    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    beginning, crc = record._pair(text, 0, step=-1)
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    beginning, crc = record._pair(np.frombuffer(text, np.uint8), 0, step=-1)
     return beginning + record._pair(np.array(table, ROW), crc, **{"step": 0, **fields})[0]
 
 
 ONE = (1, 1, 0, (1, 2, 1, 2, 4))
+NESTED = b"[" * 100_000
 
 
 @pytest.mark.parametrize(
@@ -376,6 +438,7 @@ ONE = (1, 1, 0, (1, 2, 1, 2, 4))
         (forged([], header={**LABELS, "num_classes": -1}), "num_classes is -1"),
         (forged([], header={**LABELS, "seed": "0"}), "seed is '0'"),
         (forged([], header={**LABELS, "more": 1}), "more"),
+        (forged([], header=NESTED), "header at byte 0: .*recursion.*damaged"),
     ],
 )
 def test_what_no_record_can_hold_is_refused(path, content, message):
@@ -386,18 +449,118 @@ def test_what_no_record_can_hold_is_refused(path, content, message):
 
 
 def test_no_memory_is_taken_on_the_word_of_a_file(path):
-    """A table of 10¹² rows that is not there is one that was cut short."""
-    header = {"format": record.FORMAT, **LABELS, "num_classes": 10**12}
+    """A table of 2²⁴ rows that is not there is one that was cut short."""
+    most = record.MAX_CLASSES
+    header = {"format": record.FORMAT, **LABELS, "num_classes": most}
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     beginning, crc = record._pair(text, 0, step=-1)
-    entry = np.array((0, 0, 0, 0, 10**12, 0, 0), ENTRY)
+    entry = np.array((0, 0, 0, 0, most, 0, 0), ENTRY)
     entry["crc"] = record._checksum(entry, crc)
-    promise = record._prefix(ENTRY, ()) + entry.tobytes() + record._prefix(ROW, (10**12,))
-    tracemalloc.start()
-    _, steps, warned = read_bytes(beginning + promise + bytes(1000))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert not steps and len(warned) == 1 and peak < 1e6
+    promise = record._prefix(ENTRY, ()) + entry.tobytes() + record._prefix(ROW, (most,))
+    with memory_below(1e6):
+        _, steps, warned = read_bytes(beginning + promise + bytes(1000))
+    assert not steps and len(warned) == 1
+
+
+def test_more_classes_than_any_record_has_are_refused_before_memory_is_taken(path):
+    """A kilobyte that would take 15 GiB."""
+    path.parent.mkdir()
+    path.write_bytes(forged([ONE], header={**LABELS, "num_classes": 3 * 10**8}))
+    assert path.stat().st_size < 1103
+    for look in (read_record, load_record, salvage):
+        with memory_below(1e6), pytest.raises(ValueError, match="num_classes is 300000000; give"):
+            look(path)
+
+
+def test_sums_of_many_steps_are_refused_before_memory_is_taken(path):
+    """Each step of a few bytes is one of all classes in memory."""
+    many = LossByClass(10**6)
+    many.update([1.0], [7])
+    with Record(path, 10**6) as found:
+        for step in range(100):
+            found.append(step, many)
+    with memory_below(1e6), pytest.raises(ValueError, match="take 5600000000 bytes; max_bytes is"):
+        read_record(path)
+    small = path.with_name("small")
+    written(small, (0,))
+    with pytest.raises(ValueError, match="max_bytes is 279. Give 280 if this machine has them"):
+        read_record(small, max_bytes=279)
+    assert len(read_record(small, max_bytes=280)[1]) == 1
+
+
+# Salvage ------------------------------------------------------------------------------------------
+
+
+def damaged(data, ends, how):
+    """The record with damage in its last step, or in the one before."""
+    at = {"flip": ends[3] - 20, "zeros": ends[2] + 200, "garbage": ends[2], "middle": ends[1] + 9}
+    changed = bytearray(data)
+    changed[at[how]] ^= how in ("flip", "middle")
+    if how == "zeros":
+        changed[at[how] :] = bytes(len(data) - at[how])
+    if how == "garbage":
+        changed[at[how] :] = np.random.default_rng(0).bytes(700)
+    return bytes(changed), 1 if how == "middle" else 2
+
+
+@pytest.mark.parametrize("how", ["flip", "zeros", "garbage", "middle"])
+def test_the_steps_before_the_damage_are_salvaged(whole, path, how):
+    """Nobody reads or extends a damaged record; salvaged, it is gone on with."""
+    data, number = damaged(*whole, how)
+    path.parent.mkdir()
+    path.write_bytes(data)
+    said = rf"record {number + 1} at byte {whole[1][number]}: .*salvage\(path\) keeps the {number} "
+    for look in (read_record, load_record, lambda path: Record(path, **LABELS)):
+        with pytest.raises(ValueError, match=said):
+            look(path)
+    assert path.read_bytes() == data
+
+    assert salvage(path) == number
+    assert path.read_bytes() == whole[0][: whole[1][number]]
+    kept = path.with_name("gd.record.damaged")
+    assert kept.read_bytes() == data
+    assert sorted(path.parent.iterdir()) == [path, kept]
+    assert salvage(path) == number  # nothing is left to do
+
+    with Record(path, **LABELS) as found:
+        for step in STEPS[number:]:
+            found.append(step, losses_at(step))
+    for step, losses in read_record(path)[1].items():
+        assert_same(losses, step)
+
+
+def test_what_is_whole_is_not_salvaged(path):
+    before = written(path)
+    assert salvage(path) == len(STEPS)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["gd.record"]
+    path.write_bytes(before[:-1])  # cut short: it can be gone on with, or salvaged
+    assert salvage(path) == len(STEPS) - 1
+    assert path.with_name("gd.record.damaged").read_bytes() == before[:-1]
+
+
+def test_an_earlier_original_is_not_replaced(whole, path):
+    data, number = damaged(*whole, "flip")
+    path.parent.mkdir()
+    path.write_bytes(data)
+    kept = path.with_name("gd.record.damaged")
+    kept.write_bytes(b"of another day")
+    with pytest.raises(FileExistsError, match="gd.record.damaged is the original .* Move it away"):
+        salvage(path)
+    assert path.read_bytes() == data
+    kept.write_bytes(data)  # a kill came after it was kept
+    assert salvage(path) == number
+
+
+def test_a_record_without_a_header_cannot_be_salvaged(whole, path):
+    path.parent.mkdir()
+    content = b"\0" * 600 + whole[0][600:]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="header at byte 0: .*no record, or is damaged"):
+        salvage(path)
+    with pytest.raises(FileNotFoundError):
+        salvage(path.with_name("none"))
+    assert [file.read_bytes() for file in path.parent.iterdir()] == [content]
 
 
 # Loading ------------------------------------------------------------------------------------------
@@ -406,7 +569,7 @@ def test_no_memory_is_taken_on_the_word_of_a_file(path):
 def test_a_record_is_labelled_as_a_sweep_is(path, tiny_dataset):
     written(path)
     found = load_record(path, BUCKETS)
-    same = set(tiny_dataset.variables) - {"train_loss", "train_step"}
+    same = set(tiny_dataset.variables) - {"train_loss", "train_step", *datasets.LOOKS}
     assert same <= set(found.variables)
     for name in same:
         assert found[name].dims == tiny_dataset[name].dims, name
@@ -416,7 +579,7 @@ def test_a_record_is_labelled_as_a_sweep_is(path, tiny_dataset):
         **{"optimizer": 1, "learning_rate": 1, "seed": 1},
         **{"step": 3, "bucket": 3, "class": C},
     }
-    assert found["status"].attrs == results.STATUS and found["status"] == results.FINISHED
+    assert found["status"].attrs == datasets.STATUS and found["status"] == datasets.FINISHED
     assert (found["optimizer"], found["learning_rate"], found["seed"]) == ("gd+m", 0.1, 2)
 
 
@@ -443,26 +606,24 @@ def test_frequencies_are_learnt_from_the_record(path):
     xr.testing.assert_identical(found, load_record(path, expected))
 
 
-def test_records_join_and_are_stored_as_pieces_of_a_sweep(tmp_path):
+def test_records_join_and_are_stored_as_a_sweep(tmp_path):
     for optimizer in ("gd", "adam"):
         written(tmp_path / optimizer, optimizer=optimizer)
     pieces = [load_record(tmp_path / optimizer, BUCKETS) for optimizer in ("gd", "adam")]
-    joined = results.join(pieces)
+    joined = datasets.join(pieces)
     assert joined["optimizer"].values.tolist() == ["gd", "adam"]
-    assert joined["bucket_loss"].dims == (*results.RUN_DIMS, "step", "bucket")
+    assert joined["bucket_loss"].dims == (*datasets.RUN_DIMS, "step", "bucket")
     assert joined.attrs["wall_seconds"] == sum(one.attrs["wall_seconds"] for one in pieces) > 0
-    for piece, name in zip(pieces, ("gd", "adam"), strict=True):
-        results.save(piece, tmp_path / "mine" / "laptop" / f"{name}.nc", LABELS)
-    stored = results.load("mine", directory=tmp_path)
-    xr.testing.assert_equal(stored.sel(optimizer=["gd", "adam"]), joined)
+    datasets.save(joined, datasets.dataset_path("mine", "laptop", tmp_path), {})
+    xr.testing.assert_equal(datasets.load("mine", directory=tmp_path), joined)
 
 
 def test_records_of_other_steps_and_rates_join(tmp_path):
     written(tmp_path / "one")
     written(tmp_path / "two", (0, 7), optimizer="adam", learning_rate=np.nan)
-    joined = results.join([load_record(tmp_path / name, BUCKETS) for name in ("one", "two")])
+    joined = datasets.join([load_record(tmp_path / name, BUCKETS) for name in ("one", "two")])
     assert joined["step"].values.tolist() == [0, 3, 7, 10]
-    run = joined["status"].squeeze("seed") != results.NOT_RUN
+    run = joined["status"].squeeze("seed") != NOT_RUN
     np.testing.assert_array_equal(run, [[True, False], [False, True]])
     measured = joined["loss"].notnull().squeeze("seed").values[run.values]
     np.testing.assert_array_equal(measured, [[1, 1, 0, 1], [1, 0, 1, 0]])
@@ -476,7 +637,7 @@ def test_a_run_diverged_if_its_last_step_did(path):
         for step, losses in enumerate((losses_at(0), bad, losses_at(0), bad, bad)):
             found.append(step, losses)
     dataset = load_record(path, BUCKETS).squeeze()
-    assert dataset["status"] == results.DIVERGED
+    assert dataset["status"] == DIVERGED
     assert dataset["loss"].isnull().values.tolist() == [False] * 3 + [True] * 2
     assert dataset["bucket_loss"].sel(bucket=0).isnull().values.tolist() == [False] * 3 + [True] * 2
     assert dataset["bucket_loss_diverged"].sel(bucket=0).values.tolist() == [0, 1, 0, 1, 1]

@@ -1,6 +1,7 @@
 """What a sweep refuses, and what is written down about it."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -9,10 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from imbalance.training.optimizers import OPTIMIZERS
-from imbalance.probes import loss_by_bucket, validation_loss_by_bucket
-from imbalance.problems import Problem, heavy_tailed_linear, weighted_quadratic
-from imbalance.training.running import run, run_to_dataset
+from imbalance.probes import loss_by_bucket, loss_by_class, validation_loss_by_bucket
+from imbalance.storage.datasets import FINISHED, RUN_DIMS
+from imbalance.storage.store import Store
+from imbalance.training.optimizers import OPTIMIZERS, Optimizer
+from imbalance.training.plan import plans, runs
+from imbalance.training.running import run
 from imbalance.training.sweep import Sweep, default_stops, half_decades, linear_stops, log_stops
 
 GD = {"gd": (0.1, 1.0)}
@@ -54,7 +57,7 @@ def test_bad_learning_rates(problem, rates, message):
         ({"steps": True}, "steps is True; give a whole number"),
         ({"microbatches": 0}, "microbatches is 0; give a whole number"),
         ({"batch_size": -1}, "batch_size is -1; give a whole number"),
-        ({"chunk": 0}, "chunk is 0; give a whole number"),
+        ({"measured_rows": 0}, "measured_rows is 0; give a whole number"),
         ({"weighting": -0.5}, "weighting -0.5; give a finite number >= 0"),
         ({"l2": np.nan}, "l2 nan; give a finite number >= 0"),
         ({"stops": ()}, r"stops \(\); give whole steps from 0 to 10"),
@@ -68,7 +71,7 @@ def test_bad_settings(problem, changes, message):
 
 
 def test_bad_stops_of_a_probe(problem):
-    probe = loss_by_bucket(problem.task, problem.buckets)._replace(name="late", stops=(5, 20))
+    probe = replace(loss_by_class(problem.task, 7), name="late", stops=(5, 20))
     with pytest.raises(ValueError, match=r"stops \(5, 20\); give whole steps from 0 to 10"):
         Sweep(problem, GD, 10, probes=(probe,))
 
@@ -77,45 +80,6 @@ def test_bad_stops_of_a_probe(problem):
 def test_bad_exponents(low, high):
     with pytest.raises(ValueError, match=f"{low}, {high}.*multiples of 1/2 with low <= high"):
         half_decades(low, high)
-
-
-def with_batch(problem, **changes) -> Problem:
-    """The same problem, its data changed after the fact."""
-    return replace(problem, make_batch=lambda seed: problem.make_batch(seed)._replace(**changes))
-
-
-def bad(array, index, value):
-    array = np.array(array)
-    array[index] = value
-    return array
-
-
-INPUT, LABEL, WEIGHT = heavy_tailed_linear(3).make_batch(0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"input": bad(INPUT, (3, 4), np.nan)}, "1 of 768 values of 'input' .* must be finite"),
-        ({"input": bad(INPUT, 0, np.inf)}, "32 of 768 values of 'input' .* must be finite"),
-        ({"weight": bad(WEIGHT, 2, np.nan)}, "1 of 24 values of 'weight' .* must be finite"),
-        ({"weight": bad(WEIGHT, 2, -1)}, "negative weights; give 0 or more"),
-        ({"label": bad(LABEL, 5, 7)}, "first is 7 at position 5; labels must be in 0 .. 6"),
-        ({"label": bad(LABEL, 5, -1)}, "first is -1 at position 5; labels must be in 0 .. 6"),
-        ({"label": bad(LABEL, 0, 1)}, "class 0 has 7 labels, but counts say 8"),
-        ({"label": LABEL.astype(np.int64)}, "int64.*promised.*int32"),
-        ({"input": INPUT[:, 1:]}, r"\(24, 31\).*promised.*\(24, 32\)"),
-    ],
-)
-def test_bad_data(problem, changes, message):
-    with pytest.raises(ValueError, match=f"(?s){message}"):
-        with_batch(problem, **changes).batch(0)
-
-
-def test_a_sweep_checks_its_data(problem):
-    wrong = with_batch(problem, input=np.full_like(INPUT, np.nan))
-    with pytest.raises(ValueError, match="768 of 768 values of 'input'"):
-        run_to_dataset(Sweep(wrong, {"gd": (0.1, 1.0, 2.0)}, 12))
 
 
 # Grids and stops --------------------------------------------------------------------------------
@@ -148,23 +112,27 @@ def test_stops_of_both_kinds_begin_and_end_the_run(steps):
 
 
 def test_a_probe_stops_where_it_says_and_otherwise_with_the_sweep(problem):
-    sweep = Sweep(problem, GD, 10, stops=(10, 0, 5, 5))
-    (own,) = sweep.all_probes
-    assert sweep.stops_of(own) == (0, 5, 10)
-    assert sweep.stops_of(own._replace(stops=(3,))) == (3,)
-    assert replace(sweep, stops=None).stops_of(own) == default_stops(10)
+    probe = loss_by_class(problem.task, 7)
+    late = replace(probe, name="late", stops=(7, 3, 3))
+    sweep = Sweep(problem, GD, 10, stops=(10, 0, 5, 5), probes=(probe, late))
+    (plan,) = plans(sweep)
+    assert [m.probe.name for m in plan.measurements] == ["loss_by_bucket", "loss_by_class", "late"]
+    assert [m.stops for m in plan.measurements] == [(0, 5, 10), (0, 5, 10), (3, 7)]
+    (plan,) = plans(replace(sweep, stops=None))
+    assert plan.measurements[0].stops == default_stops(10)
 
 
 def test_a_probe_with_its_own_stops_has_its_own_step(problem):
     probe = loss_by_bucket(problem.task, problem.buckets)
-    late = probe._replace(
+    late = replace(
+        probe,
         name="late",
         measure=lambda params, batch: {"late_loss": probe.measure(params, batch)["loss"]},
         dims={"late_loss": ()},
         stops=(3, 9),
     )
     sweep = Sweep(problem, {"gd": (0.1, 1.0, 2.0)}, 12, stops=(0, 3, 12), probes=(late,))
-    found = run_to_dataset(sweep)
+    found = run(sweep)
     assert found["late_loss"].dims[-1] == "late_step"
     assert found["late_step"].values.tolist() == [3, 9]
     at_three = found["late_loss"].sel(late_step=3)
@@ -175,77 +143,97 @@ def test_a_probe_with_its_own_stops_has_its_own_step(problem):
 
 
 def test_settings_are_json_and_say_what_was_run(problem):
-    settings = Sweep(problem, GD, 10, seeds=(3, 4), l2=0.5, batch_size=6).settings("gd", 4)
+    probe = loss_by_class(problem.task, 7)
+    sweep = Sweep(problem, GD, 10, seeds=(3, 4), l2=0.5, batch_size=6, probes=(probe,))
+    settings = sweep.settings()
     assert json.loads(json.dumps(settings)) == settings
     assert settings["problem"]["name"] == "heavy_tailed_linear"
     assert settings["problem"]["m"] == 3
     assert settings["problem"]["inputs"] == {"uniform": {"low": 0.0, "high": 1.0}}
-    assert settings["learning_rates"] == [0.1, 1.0]
-    assert (settings["optimizer"], settings["seed"], settings["steps"]) == ("gd", 4, 10)
+    assert settings["learning_rates"] == {"gd": [0.1, 1.0]}
+    assert (settings["seeds"], settings["steps"]) == ([3, 4], 10)
     assert (settings["l2"], settings["batch_size"], settings["weighting"]) == (0.5, 6, 0.0)
     assert settings["buckets"] == "levels"
-    assert settings["probes"] == {"loss_by_bucket": {"stops": [0, 10]}}
+    assert settings["probes"] == ["loss_by_class"]
 
 
-CHANGES = {
-    "problem": lambda sweep: replace(sweep, problem=weighted_quadratic(7)),
-    "bias column": lambda sweep: replace(sweep, problem=heavy_tailed_linear(3, bias_column=True)),
-    "rates": lambda sweep: replace(sweep, learning_rates={"gd": (0.1,)}),
-    "steps": lambda sweep: replace(sweep, steps=11, stops=(0, 10)),
-    "stops": lambda sweep: replace(sweep, stops=(0, 9)),
-    "weighting": lambda sweep: replace(sweep, weighting=0.5),
-    "l2": lambda sweep: replace(sweep, l2=1e-4),
-    "batch_size": lambda sweep: replace(sweep, batch_size=4),
-    "precision": lambda sweep: replace(sweep, precision="tensorfloat32"),
-    "optimizer": lambda sweep: replace(sweep, optimizers={"gd": optax.adam}),
-}
+def test_results_say_their_settings(tiny_sweep, tiny_dataset):
+    assert json.loads(tiny_dataset.attrs["settings"]) == tiny_sweep.settings()
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_whatever_changes_a_number_changes_the_settings(problem, change):
-    sweep = Sweep(problem, GD, 10, stops=(0, 10))
-    assert change(sweep).settings("gd", 0) != sweep.settings("gd", 0)
+# Plans ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [{"chunk": 1}, {"seeds": (0, 1, 2)}])
-def test_what_leaves_the_numbers_alone_leaves_the_settings_alone(problem, changes):
-    sweep = Sweep(problem, GD, 10)
-    assert replace(sweep, **changes).settings("gd", 0) == sweep.settings("gd", 0)
+def test_a_sweep_is_a_plan_for_each_optimizer_and_a_run_for_each_rate_and_seed(tiny_sweep):
+    found = plans(tiny_sweep)
+    assert [plan.name for plan in found] == ["gd", "adam"]
+    assert [plan.optimizer.label for plan in found] == ["GD", "Adam"]
+    expected = [
+        (name, seed, rate)
+        for name, rates in tiny_sweep.learning_rates.items()
+        for seed in (0, 1)
+        for rate in rates
+    ]
+    chosen = runs(found)
+    assert [(one.plan.name, one.seed, one.learning_rate) for one in chosen] == expected
+    assert len({one.key for one in chosen}) == len(chosen)
+    assert all(re.fullmatch("[0-9a-f]{32}", one.key) for one in chosen)
 
 
-def test_the_same_function_with_other_options_is_another_optimizer(problem):
-    def settings(b2):
-        optimizers = {**OPTIMIZERS, "mine": partial(optax.adam, b2=b2)}
-        return Sweep(problem, {"mine": (0.1,)}, 1, optimizers=optimizers).settings("mine", 0)
+def test_some_optimizers_only_are_planned(tiny_sweep):
+    assert [plan.name for plan in plans(tiny_sweep, only=("adam",))] == ["adam"]
 
-    assert settings(0.99) != settings(0.9)
-    assert settings(0.9) == settings(0.9)
+
+def test_the_work_of_a_run_is_that_of_its_steps(tiny_sweep, problem):
+    (plan, _) = plans(tiny_sweep)
+    assert plan.flops == 12 * problem.flops_per_step
+    (plan,) = plans(Sweep(problem, GD, 12, batch_size=6))
+    assert plan.flops == 12 * problem.flops_per_step * 6 / 24
+
+
+def test_about_as_many_bytes_are_planned_as_are_written(problem, tmp_path):
+    """A thousand losses of each class, a few thousand steps."""
+    probe = replace(loss_by_class(problem.task, 7), name="often", stops=tuple(range(2000)))
+    sweep = Sweep(problem, {"gd": (0.1,)}, 2000, probes=(probe,), stops=(0, 2000))
+    (one,) = runs(plans(sweep))
+    run(sweep, tmp_path)
+    written = (Store(tmp_path / "runs").path(one.key)).stat().st_size
+    assert one.plan.bytes / 4 < written < one.plan.bytes  # compression may do much
 
 
 # Running ----------------------------------------------------------------------------------------
 
 
-def test_one_can_run_some_pieces_only(tiny_sweep, tiny_dataset):
-    ((optimizer, seed, piece),) = run(tiny_sweep, {"adam": [1]})
-    assert (optimizer, seed) == ("adam", 1)
-    assert piece.sizes["optimizer"] == piece.sizes["seed"] == 1
-    same = tiny_dataset.sel(optimizer=["adam"], seed=[1], learning_rate=[0.01, 0.1])
-    np.testing.assert_array_equal(piece["bucket_loss"], same["bucket_loss"])
+def test_a_run_is_labelled_by_its_optimizer_rate_and_seed(tiny_dataset):
+    assert tiny_dataset["bucket_loss"].dims == (*RUN_DIMS, "step", "bucket")
+    missing = tiny_dataset["loss"].sel(step=12).isnull()
+    np.testing.assert_array_equal(missing, tiny_dataset["status"] != FINISHED)
+    assert tiny_dataset["label"].values.tolist() == ["GD", "Adam"]
+    assert tiny_dataset["momentum"].values.tolist() == [False, True]
+    assert tiny_dataset["colour"].values.tolist() == ["#000000", "#BB5566"]
+    assert tiny_dataset["class_count"].values.tolist() == [8, 4, 4, 2, 2, 2, 2]
+    assert tiny_dataset["bucket_classes"].values.tolist() == [1, 2, 4]
+    assert tiny_dataset["bucket_mass"].values == pytest.approx([1 / 3] * 3)
 
 
-def test_progress_adds_up_to_the_work(tiny_sweep):
-    reported = []
-    list(run(tiny_sweep, {"adam": [0, 1]}, reported.append))
-    assert sum(reported) == pytest.approx(2 * tiny_sweep.flops("adam"), rel=1e-12)
+def test_results_say_who_made_them(tiny_dataset):
+    (made,) = json.loads(tiny_dataset.attrs["provenance"])
+    assert " x " in made["device"] and tiny_dataset.attrs["wall_seconds"] > 0
+    assert {"created_at", "command", "python", "git_commit", "git_dirty"} <= set(made)
+    assert {"jax", "optax", "flax", "numpy"} <= set(made["versions"])
 
 
 def test_ones_own_optimizer_runs_beside_the_named_ones(problem):
-    mine = {**OPTIMIZERS, "mine": partial(optax.sgd, nesterov=False)}
-    rates = {"gd": (0.1, 1.0, 2.0), "mine": (0.1, 1.0, 2.0)}
-    found = run_to_dataset(Sweep(problem, rates, 12, stops=(12,), optimizers=mine))
-    np.testing.assert_array_equal(
-        found["loss"].sel(optimizer="mine"), found["loss"].sel(optimizer="gd")
-    )
+    rule = partial(optax.sgd, nesterov=False)
+    mine = {**OPTIMIZERS, "mine": Optimizer(rule, "Mine", "red"), "bare": rule}
+    rates = {"gd": (0.1, 1.0), "mine": (0.1, 1.0), "bare": (0.1, 1.0)}
+    found = run(Sweep(problem, rates, 12, stops=(12,), optimizers=mine))
+    for name in ("mine", "bare"):
+        np.testing.assert_array_equal(
+            found["loss"].sel(optimizer=name), found["loss"].sel(optimizer="gd")
+        )
+    assert found["label"].values.tolist() == ["GD", "Mine", "bare"]
+    assert found["colour"].values.tolist() == ["#000000", "red", ""]
 
 
 # What is measured on ------------------------------------------------------------------------------
@@ -264,7 +252,7 @@ def test_losses_are_measured_on_some_rows_and_on_a_validation_set(problem):
         validated, rates, 2, stops=(0, 2), probes=(probe,), batch_size=10, microbatches=2,
         in_order=True, measured_rows=12,
     )  # fmt: skip
-    found = run_to_dataset(sweep).isel(optimizer=0, learning_rate=0, seed=0)
+    found = run(sweep).isel(optimizer=0, learning_rate=0, seed=0)
     params = problem.task.init(jax.random.fold_in(jax.random.key(0), 0))
     loss = np.asarray(problem.task.per_example(params, problem.batch(0), None).loss)
     measured = np.linspace(0, 23, 12).round().astype(int)
@@ -279,4 +267,4 @@ def test_losses_are_measured_on_some_rows_and_on_a_validation_set(problem):
 def test_a_validation_set_that_is_not_there_is_missed(problem):
     probe = validation_loss_by_bucket(problem.task, problem.buckets)
     with pytest.raises(ValueError, match="heavy_tailed_linear' has no validation set"):
-        run_to_dataset(Sweep(problem, {"gd": (0.1,)}, 1, probes=(probe,)))
+        run(Sweep(problem, {"gd": (0.1,)}, 1, probes=(probe,)))

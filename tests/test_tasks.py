@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 from imbalance.analysis import FrequencyBuckets
-from imbalance.training.engine import microbatched, total
 from imbalance.probes import loss_by_bucket
 from imbalance.problems import heavy_tailed_linear, power_law_linear, weighted_quadratic
 from imbalance.problems.tasks import Batch, accumulate, next_token
+from imbalance.training.engine import microbatched, total
 
 SINGLE_STEP = 1e-6  # relative, float32: sums of a few dozen numbers in another order
 
@@ -63,7 +63,7 @@ def test_the_mean_is_the_weighted_mean_of_the_examples(each):
     loss, weight = total(found)
     assert loss / weight == pytest.approx(expected, rel=SINGLE_STEP)
     probe = loss_by_bucket(each.task, each.buckets)
-    measured = probe.measure(params, microbatched(batch).batch)
+    measured = jax.jit(probe.measure)(params, microbatched(batch).batch)
     assert measured["loss"] == pytest.approx(expected, rel=SINGLE_STEP)
 
 
@@ -72,7 +72,7 @@ def test_weight_zero_masks(each):
     keep = np.arange(len(batch.weight)) % 3 > 0
     masked = batch._replace(weight=np.where(keep, batch.weight, 0))
     left = jax.tree.map(lambda leaf: leaf[keep], batch)
-    measure = loss_by_bucket(each.task, each.buckets).measure
+    measure = jax.jit(loss_by_bucket(each.task, each.buckets).measure)
     with_mask, without = (measure(params, microbatched(b).batch) for b in (masked, left))
     for name in without:
         np.testing.assert_allclose(with_mask[name], without[name], rtol=SINGLE_STEP)
@@ -177,7 +177,8 @@ def test_language_models_are_measured_by_bucket_like_any_other():
     task, batch = next_token(Echo), text_batch()
     params, buckets = task.init(jax.random.key(0)), FrequencyBuckets.from_counts([4, 3, 2, 2, 1], 2)
     found = task.per_example(params, batch, None)
-    measured = loss_by_bucket(task, buckets).measure(params, microbatched(batch, 3).batch)
+    measure = jax.jit(loss_by_bucket(task, buckets).measure)
+    measured = measure(params, microbatched(batch, 3).batch)
     loss, weight = np.float64(found.loss), np.float64(found.weight)
     assert measured["loss"] == pytest.approx(np.average(loss, weights=weight), rel=SINGLE_STEP)
     bucket = np.asarray(buckets.bucket_of_class)[found.label]

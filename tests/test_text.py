@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import subprocess
 import sys
 from collections import Counter
 
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imbalance.data import corpus, text
+from imbalance.data import corpus, text, tokenizing
 from imbalance.data.corpus import default_folder, tokenize
 from imbalance.data.text import (
     TextSplits,
@@ -413,6 +415,62 @@ def test_subwords_are_the_same_every_time(sample, trained, tokenizer, monkeypatc
     assert (np.concatenate(parts) == tokens).all()
 
 
+# Prints the digest of the unigram fitted to each of some random excerpts, or why there is none.
+UNIGRAMS = """
+import hashlib, sys
+import numpy as np
+from imbalance.data.text import pieces
+from imbalance.data.tokenizing import Unigram
+
+text, random = sys.stdin.read(), np.random.default_rng(0)
+for _ in range(int(sys.argv[1])):
+    size = int(random.integers(5_000, 40_000))
+    at, number = int(random.integers(len(text) - size)), int(random.integers(150, 450))
+    try:
+        found = Unigram(number).fit(pieces(text[at : at + size])).library.to_str()
+    except ValueError as error:
+        found = str(error)
+    print(hashlib.sha256(found.encode()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("number", [4, pytest.param(30, marks=pytest.mark.slow)])
+def test_unigrams_are_the_same_in_every_process(number):
+    """The library visits words in an order that is random anew in every process."""
+    pytest.importorskip("tokenizers")
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", UNIGRAMS, str(number)],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONUTF8": "1"},
+            input=standard_library_docstrings(),
+            encoding="utf-8",
+            check=True,
+            capture_output=True,
+        ).stdout.split()
+        for seed in ("1", "2")
+    ]
+    assert found[0] == found[1]
+    assert len(set(found[0])) == number
+
+
+def test_characters_without_a_score_share_the_lowest():
+    """The library's: a piece that is the lowest, and above it characters in random order."""
+
+    def scores(order):
+        steps = [(character, -7.3 + 1e-4 * i) for i, character in enumerate(order)]
+        known = [("a", -1.0), ("xy", -7.29985), ("word", -7.3), ("b", -7.29972)]
+        known += [("c", -2.0 + 4e-11 * (order == "uvw"))]  # noise in the last digits
+        return [["<unk>", 0.0], *map(list, known + steps)]
+
+    found = tokenizing._in_fixed_order(scores("uvw"))
+    assert found == tokenizing._in_fixed_order(scores("wuv"))
+    assert found == [
+        ("<unk>", 0.0),
+        *[("a", -1.0), ("c", -2.0), ("b", -7.29972), ("xy", -7.29985)],
+        *[(piece, -7.3) for piece in ("u", "v", "w", "word")],
+    ]
+
+
 def test_byte_pairs_give_the_text_back_also_from_files(sample, trained, tmp_path):
     encoder = trained[BytePairs(400)][0]
     (tokens,) = encoder.encode([sample])
@@ -444,7 +502,7 @@ def test_subword_vocabularies_that_do_not_fit_are_told(sample, tmp_path):
         BytePairs(9000).fit(["a few words of text"])
     with pytest.raises(ValueError, match="vocabulary_size is 9000, but this text gives"):
         Unigram(9000).fit(["a few words of text"])
-    with pytest.raises(ValueError, match="vocabulary_size is 5, which does not do"):
+    with pytest.raises(ValueError, match="vocabulary_size is 5, which does not suit"):
         Unigram(5).fit([sample])
 
     encoder = BytePairs(300).fit([sample])

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from imbalance.problems import simple_imbalanced
-from imbalance.training.running import run_to_dataset
-from imbalance.training.sweep import Sweep
 from imbalance.theory import (
     frequent_ranks,
     gradient_flow_bounds,
@@ -20,6 +18,8 @@ from imbalance.theory import (
     sign_flow_loss,
     zipf_probabilities,
 )
+from imbalance.training.running import run
+from imbalance.training.sweep import Sweep
 
 TABLE = [  # section F.6: c, π, t, u, ℓ, and digits after the point that are printed
     (2, 0.5, 10, 2.177325, 0.107368),
@@ -119,7 +119,7 @@ def test_frequent_classes_are_fewer_than_the_paper_says():
 def test_the_engine_walks_on_the_curves(name, rate):
     probability = zipf_probabilities(8)
     sweep = Sweep(simple_imbalanced(probability), {name: (rate,)}, 400, stops=(0, 50, 400))
-    found = run_to_dataset(sweep)["bucket_loss"].isel(optimizer=0, learning_rate=0, seed=0)
+    found = run(sweep)["bucket_loss"].isel(optimizer=0, learning_rate=0, seed=0)
     times = rate * found["step"].values
     bucket_of_class = sweep.problem.buckets.bucket_of_class
     for bucket in np.unique(bucket_of_class):

@@ -48,9 +48,9 @@ def bucket_median(values: Values, bucket_of_class: Values, dim: str = "class") -
     noise within it. Test the medians of the levels, and report both (Figure 7).
 
     Args:
-      values: values of the classes, ``[..., class]``.
-      bucket_of_class: integers ``[class]``, -1 for a class in no bucket.
-      dim: name of the class dimension.
+      values: Values of the classes, ``[..., class]``.
+      bucket_of_class: Integers ``[class]``, -1 for a class in no bucket.
+      dim: Name of the class dimension.
     """
     bucket = np.asarray(bucket_of_class)
 
@@ -70,8 +70,8 @@ def diagonal_dominance(
     Exactly the number of classes minus one where all have equal probability (W = 0).
 
     Args:
-      block_trace: traces of the blocks, ``[..., class, class]``.
-      dims: names of the two class dimensions.
+      block_trace: Traces of the blocks, ``[..., class, class]``.
+      dims: Names of the two class dimensions.
     """
 
     def ratio(trace: np.ndarray) -> np.ndarray:
@@ -89,9 +89,9 @@ def sharpness_of_classes(
     Their sum is the directional sharpness ``vᵀ H v / ‖v‖²`` (Pan and Li 2023, arXiv 2306.00204).
 
     Args:
-      direction: update v, ``[..., class, coordinate]``.
+      direction: Update v, ``[..., class, coordinate]``.
       product: Hessian times v, of the same shape.
-      dims: names of the class and coordinate dimensions.
+      dims: Names of the class and coordinate dimensions.
     """
 
     def parts(v: np.ndarray, product: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def jensen_shannon(one: Values, other: Values, dim: str = "point") -> Values:
     first divided by their sums. For spectra that span many scales, use a logarithmic grid.
 
     Raises:
-      ValueError: if a density is negative or NaN somewhere, or zero everywhere.
+      ValueError: If a density is negative or NaN somewhere, or zero everywhere.
     """
     return _apply(_jensen_shannon, one, other, core=[[dim], [dim]])
 
@@ -118,7 +118,7 @@ def mean_jensen_shannon(density: Values, dims: tuple[str, str] = ("block", "poin
     For Hessian spectra at initialisation, this is JS⁰ of Zhang et al. 2024 (arXiv 2402.16788).
 
     Raises:
-      ValueError: as `jensen_shannon`, or if there are fewer than two blocks.
+      ValueError: As `jensen_shannon`, or if there are fewer than two blocks.
     """
 
     def mean(density: np.ndarray) -> np.ndarray:
@@ -165,9 +165,9 @@ def gradient_complexity(gradient_norm: Values, hessian_norm: Values, dim: str = 
     After Tomihari and Sato 2025 (arXiv 2502.00213).
 
     Args:
-      gradient_norm: norm of each block's gradient.
-      hessian_norm: largest absolute eigenvalue of each block's Hessian.
-      dim: name of the block dimension.
+      gradient_norm: Norm of each block's gradient.
+      hessian_norm: Largest absolute eigenvalue of each block's Hessian.
+      dim: Name of the block dimension.
     """
     return parameter_complexity(gradient_norm**2, hessian_norm, dim)
 
@@ -178,9 +178,9 @@ def parameter_complexity(size: Values, hessian_norm: Values, dim: str = "block")
     After Tomihari and Sato 2025 (arXiv 2502.00213).
 
     Args:
-      size: number of parameters P_b of each block.
-      hessian_norm: largest absolute eigenvalue of each block's Hessian.
-      dim: name of the block dimension.
+      size: Number of parameters P_b of each block.
+      hessian_norm: Largest absolute eigenvalue of each block's Hessian.
+      dim: Name of the block dimension.
     """
 
     def mean(size: np.ndarray, curvature: np.ndarray) -> np.ndarray:

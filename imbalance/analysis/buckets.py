@@ -19,13 +19,13 @@ class FrequencyBuckets:
     or pass your own grouping. The arrays are copies and read-only.
 
     Attributes:
-      counts: examples of each class, int64 ``[class]``; real masses, float64, from `from_masses`.
-      bucket_of_class: bucket of each class, int32 ``[class]``; -1 where the count is zero.
-      num_buckets: number of buckets, including empty ones.
+      counts: Examples of each class, int64 ``[class]``; real masses, float64, from `from_masses`.
+      bucket_of_class: Bucket of each class, int32 ``[class]``; -1 where the count is zero.
+      num_buckets: Number of buckets, including empty ones.
 
     Raises:
-      TypeError: if counts are not real numbers, or buckets not integers.
-      ValueError: if `checked_masses` rejects the counts, or the buckets do not fit them.
+      TypeError: If counts are not real numbers, or buckets not integers.
+      ValueError: If `checked_masses` rejects the counts, or the buckets do not fit them.
     """
 
     counts: np.ndarray
@@ -67,12 +67,12 @@ class FrequencyBuckets:
         "Buckets of equal mass" in docs/method.md.
 
         Args:
-          counts: examples of each class, integers ``[class]``; zero if it does not occur.
-          num_buckets: number of buckets.
+          counts: Examples of each class, integers ``[class]``; zero if it does not occur.
+          num_buckets: Number of buckets.
 
         Raises:
-          TypeError: if counts are not integers.
-          ValueError: if `checked_masses` rejects the counts, or ``num_buckets`` is less than 1.
+          TypeError: If counts are not integers.
+          ValueError: If `checked_masses` rejects the counts, or ``num_buckets`` is less than 1.
         """
         counts = _checked_counts(counts)
         total = int(counts.sum())
@@ -88,12 +88,12 @@ class FrequencyBuckets:
         counts, use `from_counts`.
 
         Args:
-          mass: mass of each class, real numbers ``[class]``; zero if it does not occur.
-          num_buckets: number of buckets.
+          mass: Mass of each class, real numbers ``[class]``; zero if it does not occur.
+          num_buckets: Number of buckets.
 
         Raises:
-          TypeError: if masses are not real numbers.
-          ValueError: if `checked_masses` rejects the masses, or ``num_buckets`` is less than 1.
+          TypeError: If masses are not real numbers.
+          ValueError: If `checked_masses` rejects the masses, or ``num_buckets`` is less than 1.
         """
         mass = checked_masses(mass).astype(np.float64)
         total = np.cumsum(mass[rank_order(mass)])[-1]  # summed in the order of the partial sums
@@ -105,11 +105,11 @@ class FrequencyBuckets:
         """One bucket for each distinct count, the largest first, such as the groups of Figure 4.
 
         Args:
-          counts: examples of each class, integers ``[class]``; zero if it does not occur.
+          counts: Examples of each class, integers ``[class]``; zero if it does not occur.
 
         Raises:
-          TypeError: if counts are not integers.
-          ValueError: if `checked_masses` rejects the counts.
+          TypeError: If counts are not integers.
+          ValueError: If `checked_masses` rejects the counts.
         """
         counts = _checked_counts(counts)
         occurring = np.unique(counts[counts > 0])  # ascending
@@ -123,12 +123,12 @@ class FrequencyBuckets:
         The numbers of classes differ by at most one.
 
         Args:
-          counts: examples of each class, integers ``[class]``; zero if it does not occur.
-          num_buckets: number of buckets.
+          counts: Examples of each class, integers ``[class]``; zero if it does not occur.
+          num_buckets: Number of buckets.
 
         Raises:
-          TypeError: if counts are not integers.
-          ValueError: if `checked_masses` rejects the counts, or ``num_buckets`` is less than 1.
+          TypeError: If counts are not integers.
+          ValueError: If `checked_masses` rejects the counts, or ``num_buckets`` is less than 1.
         """
         counts = _checked_counts(counts)
         order = rank_order(counts)[: np.count_nonzero(counts)]
@@ -144,11 +144,11 @@ class FrequencyBuckets:
         without a class is an empty bucket.
 
         Args:
-          counts: examples of each class, integers ``[class]``; zero if it does not occur.
+          counts: Examples of each class, integers ``[class]``; zero if it does not occur.
 
         Raises:
-          TypeError: if counts are not integers.
-          ValueError: if `checked_masses` rejects the counts.
+          TypeError: If counts are not integers.
+          ValueError: If `checked_masses` rejects the counts.
         """
         counts = _checked_counts(counts)
         bottom, top = int(counts[counts > 0].min()), int(counts.max())
@@ -162,13 +162,13 @@ class FrequencyBuckets:
         The last bucket holds the rest: ``[100, 20]`` makes three, many-, medium- and few-shot.
 
         Args:
-          counts: examples of each class, integers ``[class]``; zero if it does not occur.
-          least: smallest counts of all buckets but the last, integers ``[bucket - 1]``, 1 or more
+          counts: Examples of each class, integers ``[class]``; zero if it does not occur.
+          least: Smallest counts of all buckets but the last, integers ``[bucket - 1]``, 1 or more
             and strictly decreasing.
 
         Raises:
-          TypeError: if counts or ``least`` are not integers.
-          ValueError: if `checked_masses` rejects the counts, or ``least`` is empty, does not
+          TypeError: If counts or ``least`` are not integers.
+          ValueError: If `checked_masses` rejects the counts, or ``least`` is empty, does not
             decrease, or goes below 1.
         """
         counts = _checked_counts(counts)

@@ -25,8 +25,8 @@ def checked_losses(loss: Any, shape: tuple[int, ...]) -> np.ndarray:
     """``loss``, flattened to float64 ``[example]``; it may hold NaN.
 
     Raises:
-      TypeError: if losses are not real numbers.
-      ValueError: if their shape is not ``shape``, that of the labels.
+      TypeError: If losses are not real numbers.
+      ValueError: If their shape is not ``shape``, that of the labels.
     """
     loss = _checked_numbers("losses", loss, shape)
     return loss.reshape(-1).astype(np.float64, copy=False)
@@ -36,8 +36,8 @@ def checked_weights(weight: Any, shape: tuple[int, ...]) -> np.ndarray:
     """``weight``, flattened to float64 ``[example]``; a boolean mask becomes 0 and 1.
 
     Raises:
-      TypeError: if weights are not real numbers.
-      ValueError: if their shape is not ``shape``, that of the labels, or one is negative or not
+      TypeError: If weights are not real numbers.
+      ValueError: If their shape is not ``shape``, that of the labels, or one is negative or not
         finite.
     """
     weight = _checked_numbers("weights", weight, shape)

@@ -8,15 +8,15 @@ def class_counts(label: ArrayLike, num_classes: int | None = None) -> np.ndarray
     """Number of examples of each class.
 
     Args:
-      label: integers ``[example]``, each in ``0 .. num_classes - 1``.
-      num_classes: length of the result; None: one more than the largest label.
+      label: Integers ``[example]``, each in ``0 .. num_classes - 1``.
+      num_classes: Length of the result; None: one more than the largest label.
 
     Returns:
       int64 ``[class]``, zero for classes that do not occur.
 
     Raises:
-      TypeError: if labels are not of an integer dtype.
-      ValueError: if labels are not one-dimensional or are out of range, or ``num_classes`` is None
+      TypeError: If labels are not of an integer dtype.
+      ValueError: If labels are not one-dimensional or are out of range, or ``num_classes`` is None
         and there is no label.
     """
     label = checked_labels(label, num_classes)
@@ -52,8 +52,8 @@ def checked_masses(mass: ArrayLike) -> np.ndarray:
     """``mass [class]``: counts as int64, real masses as float64.
 
     Raises:
-      TypeError: if the masses are not real numbers.
-      ValueError: if they are not one-dimensional, are empty or all zero, or one is negative or not
+      TypeError: If the masses are not real numbers.
+      ValueError: If they are not one-dimensional, are empty or all zero, or one is negative or not
         finite.
     """
     mass = np.asarray(mass)
@@ -81,10 +81,10 @@ def rank_order(counts: ArrayLike) -> np.ndarray:
     unstable sort.
 
     Args:
-      counts: examples of each class ``[class]``, or real masses.
+      counts: Examples of each class ``[class]``, or real masses.
 
     Raises:
-      TypeError, ValueError: as `checked_masses`.
+      TypeError, ValueError: As `checked_masses`.
     """
     return np.argsort(-checked_masses(counts), kind="stable")
 
@@ -95,10 +95,10 @@ def entropy(counts: ArrayLike) -> float:
     It is the loss of a model that always predicts the class frequencies.
 
     Args:
-      counts: examples of each class ``[class]``, or real masses; need not be normalised.
+      counts: Examples of each class ``[class]``, or real masses; need not be normalised.
 
     Raises:
-      TypeError, ValueError: as `checked_masses`.
+      TypeError, ValueError: As `checked_masses`.
     """
     mass = checked_masses(counts)
     probability = mass[mass > 0] / mass.sum()  # 0 ln 0 = 0

@@ -20,16 +20,16 @@ class ZipfFit:
     """A power law ``p_r ∝ r^-exponent`` fitted by `zipf_fit`; prints as a sentence.
 
     Attributes:
-      exponent: exponent, corrected for the sorting of the classes.
-      standard_error: standard error of ``exponent``; near 0, where the error is not symmetric, half
+      exponent: Exponent, corrected for the sorting of the classes.
+      standard_error: Standard error of ``exponent``; near 0, where the error is not symmetric, half
         of the distance to the farther end of a 95 % interval.
-      first_rank: first rank fitted.
-      num_classes: number of classes fitted.
-      num_examples: number of examples of these classes.
+      first_rank: First rank fitted.
+      num_classes: Number of classes fitted.
+      num_examples: Number of examples of these classes.
       distance: Kolmogorov-Smirnov distance: the largest difference of the cumulative shares from
         those of the maximum likelihood law.
-      worst_rank: rank of that difference.
-      p_value: share of samples of a power law that are at least as far from their own fits.
+      worst_rank: Rank of that difference.
+      p_value: Share of samples of a power law that are at least as far from their own fits.
     """
 
     exponent: float
@@ -82,17 +82,17 @@ def zipf_fit(
     by the correction, which is small where there are many examples per class.
 
     Args:
-      counts: examples of each class ``[class]``. A zero is a class that could have occurred. To fit
+      counts: Examples of each class ``[class]``. A zero is a class that could have occurred. To fit
         only the classes that occur, leave zeros out and end ``ranks`` where classes are still
         frequent (20 examples, say), since rare classes that did not occur are missing.
-      ranks: first and last rank fitted, 1 being the most frequent class; None: all. Text follows
+      ranks: First and last rank fitted, 1 being the most frequent class; None: all. Text follows
         one power law over a range of ranks at best.
-      num_draws: number of samples; the p-value is a multiple of ``1 / (num_draws + 1)``.
-      seed: seed of the samples.
+      num_draws: Number of samples; the p-value is a multiple of ``1 / (num_draws + 1)``.
+      seed: Seed of the samples.
 
     Raises:
-      TypeError: if counts are not integers.
-      ValueError: if `checked_masses` rejects the counts, ``ranks`` are out of range, all examples
+      TypeError: If counts are not integers.
+      ValueError: If `checked_masses` rejects the counts, ``ranks`` are out of range, all examples
         fitted are of one class (no exponent is steep enough), or draws are fewer than 20.
     """
     counts = np.sort(checked_masses(counts))[::-1]
@@ -176,10 +176,10 @@ def rank_frequency(counts: ArrayLike) -> RankFrequency:
     """Ranks from 1, in `rank_order`, with their classes, counts and shares.
 
     Args:
-      counts: examples of each class ``[class]``, or real masses.
+      counts: Examples of each class ``[class]``, or real masses.
 
     Raises:
-      TypeError, ValueError: as `checked_masses`.
+      TypeError, ValueError: As `checked_masses`.
     """
     mass = checked_masses(counts)
     order = rank_order(mass)[: np.count_nonzero(mass)]
@@ -197,13 +197,13 @@ def tail_mass(
     ``tail_mass(counts, below=20)`` that of classes with fewer than 20 examples.
 
     Args:
-      counts: examples of each class ``[class]``, or real masses.
-      classes: share of the classes that occur, 0 to 1; their number is rounded down.
-      below: upper bound of the counts, exclusive; give this or ``classes``.
+      counts: Examples of each class ``[class]``, or real masses.
+      classes: Share of the classes that occur, 0 to 1; their number is rounded down.
+      below: Upper bound of the counts, exclusive; give this or ``classes``.
 
     Raises:
-      TypeError: as `checked_masses`, or unless exactly one of ``classes`` and ``below`` is given.
-      ValueError: as `checked_masses`, or if ``classes`` is not in 0 .. 1.
+      TypeError: As `checked_masses`, or unless exactly one of ``classes`` and ``below`` is given.
+      ValueError: As `checked_masses`, or if ``classes`` is not in 0 .. 1.
     """
     mass = np.sort(checked_masses(counts))
     if (classes is None) == (below is None):

@@ -3,9 +3,9 @@
 A learning rate is scored by the loss of its worst seed at a horizon, and the rate with the lowest
 score wins. Two rules say how a rate is scored, and the winner can depend on the rule:
 
-- ``"final"`` (rule F, the authors' code): the final loss counts. If it is not finite, or more than
+- ``"final"`` (the authors' code): the final loss counts. If it is not finite, or more than
   1.5 times the initial loss, the initial loss counts instead. A run may explode on its way.
-- ``"stable"`` (rule S): only rates whose loss never exceeds 1.5 times the initial loss, at any step
+- ``"stable"``: only rates whose loss never exceeds 1.5 times the initial loss, at any step
   and seed, can win.
 
 See "Choosing a learning rate" in docs/method.md.
@@ -17,8 +17,8 @@ import numpy as np
 import xarray as xr
 
 RULES = {
-    "final": "rule F: lowest final loss, a run may explode on its way",
-    "stable": "rule S: only rates whose loss never exceeds 1.5 times the initial one",
+    "final": "rule final: lowest final loss, a run may explode on its way",
+    "stable": "rule stable: only rates whose loss never exceeds 1.5 times the initial one",
 }
 DIVERGED_FACTOR = 1.5
 NOT_RUN, DIVERGED = 0, 2  # values of ``status`` in stored results
@@ -28,7 +28,7 @@ def loss_at(dataset: xr.Dataset, step: int, variable: str = "loss") -> xr.DataAr
     """``variable`` at ``step``.
 
     Raises:
-      ValueError: if nothing was measured there.
+      ValueError: If nothing was measured there.
     """
     if step not in dataset["step"]:
         raise ValueError(
@@ -51,7 +51,7 @@ def score(dataset: xr.Dataset, step: int, rule: str = "stable") -> xr.DataArray:
     """Loss of each learning rate at ``step`` in its worst seed; infinite if it cannot win.
 
     Raises:
-      ValueError: for an unknown rule, or a step that was not measured.
+      ValueError: For an unknown rule, or a step that was not measured.
     """
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r}; known are {', '.join(RULES)}.")
@@ -69,9 +69,9 @@ def best_learning_rate(dataset: xr.Dataset, step: int, rule: str = "stable") -> 
     """The best rate of each optimizer at ``step``.
 
     Args:
-      dataset: a joined sweep with ``loss``, ``train_loss`` and ``status``.
-      step: horizon, a step at which losses were measured.
-      rule: selection rule, one of `RULES`.
+      dataset: Joined sweep with ``loss``, ``train_loss`` and ``status``.
+      step: Horizon, a step at which losses were measured.
+      rule: Selection rule, one of `RULES`.
 
     Returns:
       ``learning_rate`` (NaN if no rate qualifies), ``loss`` in the worst seed, ``position`` in the
@@ -120,7 +120,7 @@ def at_fixed(
     """The runs at given rates, one per optimizer; ``selection`` says in words why these.
 
     Raises:
-      ValueError: if an optimizer or one of its rates is not in the dataset.
+      ValueError: If an optimizer or one of its rates is not in the dataset.
     """
     known = dataset["optimizer"].values.tolist()
     chosen = []
@@ -150,7 +150,7 @@ def at_only(dataset: xr.Dataset) -> xr.Dataset:
     """The runs without their learning-rate dimension, where every optimizer has a single rate.
 
     Raises:
-      ValueError: if an optimizer has several, or none.
+      ValueError: If an optimizer has several, or none.
     """
     if "learning_rate" not in dataset.dims:
         return dataset
@@ -159,7 +159,7 @@ def at_only(dataset: xr.Dataset) -> xr.Dataset:
     number = run.sum("learning_rate")
     if (number != 1).any():
         raise ValueError(
-            f"optimizers have {np.atleast_1d(number).tolist()} learning rates; select one for each "
+            f"optimizers have {np.atleast_1d(number).tolist()} learning rates; choose one for each "
             "with at_best or at_fixed, or with .sel(learning_rate=[...])."
         )
     return dataset.isel(learning_rate=run.argmax("learning_rate"))
@@ -176,15 +176,15 @@ def time_to_fraction(
     made, and for a bucket without examples.
 
     Args:
-      dataset: sweep or record.
-      fraction: share of the initial loss, between 0 and 1.
-      variable: name of a loss ``[..., step, ...]``.
+      dataset: Sweep or record.
+      fraction: Share of the initial loss, between 0 and 1.
+      variable: Name of a loss ``[..., step, ...]``.
 
     Returns:
       float64, with the dimensions of ``variable`` without ``step``.
 
     Raises:
-      ValueError: if ``fraction`` is not between 0 and 1, or the variable has no steps.
+      ValueError: If ``fraction`` is not between 0 and 1, or the variable has no steps.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction}; give a number between 0 and 1.")
@@ -215,9 +215,9 @@ def compare(one: xr.Dataset, other: xr.Dataset, fraction: float = 0.5) -> xr.Dat
     are kept and must have the same labels in both.
 
     Args:
-      one: record, or runs selected from a sweep.
-      other: runs of another optimizer, learning rate, ... with the same buckets.
-      fraction: share of the initial loss, as in `time_to_fraction`.
+      one: Record, or runs selected from a sweep.
+      other: Runs of another optimizer, learning rate, ... with the same buckets.
+      fraction: Share of the initial loss, as in `time_to_fraction`.
 
     Returns:
       By ``bucket``: ``time_one`` and ``time_other``, the `time_to_fraction` of each;
@@ -229,7 +229,7 @@ def compare(one: xr.Dataset, other: xr.Dataset, fraction: float = 0.5) -> xr.Dat
       ``fraction`` and the ``final_step``.
 
     Raises:
-      ValueError: if buckets or other labels differ, or as `time_to_fraction`.
+      ValueError: If buckets or other labels differ, or as `time_to_fraction`.
     """
     one, other = _without_single(one), _without_single(other)
     _check_same_labels(one, other)

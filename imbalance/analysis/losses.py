@@ -14,17 +14,17 @@ def loss_by_class(
     """Mean loss of the examples of each class, ``Σ w ℓ / Σ w``.
 
     Args:
-      loss: loss of each example, ``[example]``.
-      label: integers ``[example]``, each in ``0 .. num_classes - 1``.
-      num_classes: length of the result.
-      weight: weight of each example, ``[example]``, 0 masks it; None: 1 each.
+      loss: Loss of each example, ``[example]``.
+      label: Integers ``[example]``, each in ``0 .. num_classes - 1``.
+      num_classes: Length of the result.
+      weight: Weight of each example, ``[example]``, 0 masks it; None: 1 each.
 
     Returns:
       float64 ``[class]``; NaN for a class without examples.
 
     Raises:
-      TypeError: if labels are not of an integer dtype.
-      ValueError: if shapes differ, labels are out of range, a loss is NaN, or a weight is negative
+      TypeError: If labels are not of an integer dtype.
+      ValueError: If shapes differ, labels are out of range, a loss is NaN, or a weight is negative
         or not finite.
     """
     label = checked_labels(label, num_classes)
@@ -44,17 +44,17 @@ def loss_by_bucket(
     counts of these examples, the result is the paper's ``Σ n_k ℓ_k / Σ n_k``.
 
     Args:
-      loss: loss of each example, ``[example]``.
-      label: class of each example, integers ``[example]``.
-      buckets: grouping of the classes.
-      weight: weight of each example, ``[example]``, 0 masks it; None: 1 each.
+      loss: Loss of each example, ``[example]``.
+      label: Class of each example, integers ``[example]``.
+      buckets: Grouping of the classes.
+      weight: Weight of each example, ``[example]``, 0 masks it; None: 1 each.
 
     Returns:
       float64 ``[bucket]``; NaN for a bucket without examples.
 
     Raises:
-      TypeError: if labels are not of an integer dtype.
-      ValueError: if shapes differ, labels are out of range, a loss is NaN, or a weight is negative
+      TypeError: If labels are not of an integer dtype.
+      ValueError: If shapes differ, labels are out of range, a loss is NaN, or a weight is negative
         or not finite.
     """
     label = checked_labels(label, len(buckets.counts))

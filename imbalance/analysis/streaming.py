@@ -27,12 +27,12 @@ class LossByClass(LossSums):
     new one for every window that you report.
 
     Args:
-      num_classes: number of classes; labels are ``0 .. num_classes - 1``.
-      ignore_index: label that masks its example, such as -100; it may be one of the classes.
+      num_classes: Number of classes; labels are ``0 .. num_classes - 1``.
+      ignore_index: Label that masks its example, such as -100; it may be one of the classes.
 
     Raises:
-      TypeError: if a number is not an integer.
-      ValueError: if there is not one class.
+      TypeError: If a number is not an integer.
+      ValueError: If there is not one class.
     """
 
     def __init__(self, num_classes: int, ignore_index: int | None = None):
@@ -76,15 +76,15 @@ class LossByClass(LossSums):
         enters no sum. The first label out of range and the first diverged loss raise a warning.
 
         Args:
-          loss: loss of each example, unreduced and unweighted, ``[...]``. For label smoothing, pass
+          loss: Loss of each example, unreduced and unweighted, ``[...]``. For label smoothing, pass
             the smoothed loss and the hard labels.
-          label: class of each example, integers ``[...]``.
-          weight: weight of each example, ``[...]``, finite and 0 or more, or a boolean mask; None:
+          label: Class of each example, integers ``[...]``.
+          weight: Weight of each example, ``[...]``, finite and 0 or more, or a boolean mask; None:
             1 each. It is applied once, here: mean losses are ``Σ w ℓ / Σ w``.
 
         Raises:
-          TypeError: if labels are not integers, or losses or weights not real numbers.
-          ValueError: if shapes differ, or a weight is negative or not finite. Nothing was added.
+          TypeError: If labels are not integers, or losses or weights not real numbers.
+          ValueError: If shapes differ, or a weight is negative or not finite. Nothing was added.
         """
         label = as_numpy(label)
         if not np.issubdtype(label.dtype, np.integer):
@@ -127,13 +127,13 @@ class LossByClass(LossSums):
         zero, and one-hot targets give what `update` gives.
 
         Args:
-          loss: loss of each example under each class as its label, ``[..., class]``.
-          target: share of each class, finite and 0 or more, ``[..., class]``.
-          weight: weight of each example, ``[...]``, or a boolean mask; None: 1 each.
+          loss: Loss of each example under each class as its label, ``[..., class]``.
+          target: Share of each class, finite and 0 or more, ``[..., class]``.
+          weight: Weight of each example, ``[...]``, or a boolean mask; None: 1 each.
 
         Raises:
-          TypeError: if an array does not hold real numbers.
-          ValueError: if shapes differ, or a weight or target is negative or not finite. Nothing was
+          TypeError: If an array does not hold real numbers.
+          ValueError: If shapes differ, or a weight or target is negative or not finite. Nothing was
             added.
         """
         target = as_numpy(target)
@@ -184,7 +184,7 @@ class LossByClass(LossSums):
         """The sums of both streams, as if one object had seen them; neither object is changed.
 
         Raises:
-          ValueError: if they differ in their classes or in ``ignore_index``.
+          ValueError: If they differ in their classes or in ``ignore_index``.
         """
         for name in ("num_classes", "ignore_index"):
             one, two = getattr(self, name), getattr(other, name)
@@ -199,14 +199,14 @@ class LossByClass(LossSums):
         """The same sums by bucket: the sum of a bucket is that of its classes.
 
         Args:
-          buckets: grouping of the classes; None: ``num_buckets`` of about equal mass, by the counts
+          buckets: Grouping of the classes; None: ``num_buckets`` of about equal mass, by the counts
             seen so far. To evaluate on other data, pass the buckets of the training data, such as
             ``FrequencyBuckets.from_counts(training.count)``. Examples whose class is in no bucket
             are counted in ``unbucketed``.
-          num_buckets: number of buckets, where ``buckets`` is None.
+          num_buckets: Number of buckets, where ``buckets`` is None.
 
         Raises:
-          ValueError: if buckets have another number of classes, or are None and no example was
+          ValueError: If buckets have another number of classes, or are None and no example was
             seen.
         """
         buckets = buckets or FrequencyBuckets.from_counts(self.count, num_buckets)
@@ -238,11 +238,11 @@ class LossByClass(LossSums):
         """A dataset labelled by ``class`` and ``bucket``, with the variable names of sweeps.
 
         Args:
-          buckets: grouping of the classes, as in `by_bucket`.
-          num_buckets: number of buckets, where ``buckets`` is None.
+          buckets: Grouping of the classes, as in `by_bucket`.
+          num_buckets: Number of buckets, where ``buckets`` is None.
 
         Raises:
-          ValueError: as `by_bucket`.
+          ValueError: As `by_bucket`.
         """
         import xarray as xr  # slow to import, and needed only here
 

@@ -20,13 +20,13 @@ class LossSums:
     but for the rounding of float64.
 
     Attributes:
-      count: examples of each group with a weight above zero, int64 ``[group]``.
-      diverged: examples counted above whose loss is NaN, infinite or beyond ``LARGEST_LOSS``, int64
+      count: Examples of each group with a weight above zero, int64 ``[group]``.
+      diverged: Examples counted above whose loss is NaN, infinite or beyond ``LARGEST_LOSS``, int64
         ``[group]``. They are in no sum.
       moments: Σ w, Σ w ℓ, Σ w², Σ w² ℓ and Σ w² ℓ² over the others, float64 ``[5, group]``.
-      ignored: number of examples masked by weight 0 or by their label.
-      out_of_range: number of examples whose label is no class.
-      unbucketed: number of examples whose class is in no bucket.
+      ignored: Number of examples masked by weight 0 or by their label.
+      out_of_range: Number of examples whose label is no class.
+      unbucketed: Number of examples whose class is in no bucket.
     """
 
     count: np.ndarray

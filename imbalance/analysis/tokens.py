@@ -14,17 +14,17 @@ def next_token_labels(token: Any, mask: Any = None, ignore_index: int = -100) ->
     token of each: it cannot be predicted from the document before.
 
     Args:
-      token: integers ``[..., position]``, NumPy's, JAX's (also inside ``jit``) or PyTorch's.
-      mask: boolean mask ``[..., position]``, false or 0 where a token is padding or not to be
+      token: Integers ``[..., position]``, NumPy's, JAX's (also inside ``jit``) or PyTorch's.
+      mask: Boolean mask ``[..., position]``, false or 0 where a token is padding or not to be
         predicted; None: all true.
-      ignore_index: label of positions without one.
+      ignore_index: Label of positions without one.
 
     Returns:
       int32 ``[..., position]`` (int64 for int64 tokens), a JAX array for JAX tokens, else NumPy.
 
     Raises:
-      TypeError: if tokens are not integers.
-      ValueError: if there is no axis, or the mask has another shape.
+      TypeError: If tokens are not integers.
+      ValueError: If there is no axis, or the mask has another shape.
     """
     if not hasattr(token, "__array_namespace__"):
         token = as_numpy(token)

@@ -1,1 +1,1 @@
-"""Curvature: operators on any loss, and the class blocks of a softmax layer in closed form."""
+"""Curvature of any loss by operators, and class blocks of a softmax layer in closed form."""

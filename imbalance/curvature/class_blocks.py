@@ -1,21 +1,22 @@
-"""Exact statistics of the classes of a linear softmax layer, in closed form (sections F.1, G).
+"""Gradients and Hessian blocks of the classes of a linear softmax layer, in closed form.
 
-With logits ``W x + b``, probabilities p of the classes and weights w of the examples, the mean loss
-``Σ w ℓ / Σ w`` has, for classes k and j,
+With logits ``W x + b``, class probabilities p and example weights w, the mean loss ``Σ w ℓ / Σ w``
+has, for classes k and j,
 
-- the gradient ``∇_k = Σ w (p_k - 1[y=k]) x / Σ w`` to row k of W,
-- the Hessian block ``H_kj = Σ w p_k (1[k=j] - p_j) x xᵀ / Σ w`` to rows k and j.
+- the gradient ``∇_k = Σ w (p_k - 1[y=k]) x / Σ w`` with respect to row k of W,
+- the Hessian block ``H_kj = Σ w p_k (1[k=j] - p_j) x xᵀ / Σ w`` with respect to rows k and j.
 
-A few matrix products give those of all classes. Functions return `Sums` over the examples they are
-given, which add up over microbatches, so that probabilities of only one are in memory::
+(The paper prints the gradient with the opposite sign.) A few matrix products compute them for all
+classes. Functions return `Sums` over the given examples, which add up over microbatches, so that
+only the probabilities of one microbatch are in memory::
 
     def of(rows, _):
         return class_blocks(task.head(params, rows), rows.label, rows.weight)
 
     blocks = accumulate(of, batch).mean()
 
-Blocks are of W alone; `fold_bias` makes the bias one more column of W. Where training weighs
-classes by ω, the weight of an example is ``w ω_y``. All of it belongs inside ``jit``.
+Blocks are of W alone; `fold_bias` makes the bias a column of W. If training weights classes by ω,
+the weight of an example is ``w ω_y``. Call these functions inside ``jit``.
 """
 
 from typing import Generic, NamedTuple, TypeVar
@@ -29,13 +30,13 @@ from jax.typing import ArrayLike
 from imbalance.problems.tasks import Head
 
 MAX_BYTES = 2**28
-"""The largest array of blocks that is made without a word, 256 MiB."""
+"""Default limit for an array of blocks, 256 MiB."""
 
 T = TypeVar("T")
 
 
 class Sums(NamedTuple, Generic[T]):
-    """Weighted sums over examples, which may be added to those over others."""
+    """Weighted sums over examples, which may be added to sums over other examples."""
 
     total: T  # Σ w (...), any pytree
     weight: jax.Array  # Σ w
@@ -46,20 +47,20 @@ class Sums(NamedTuple, Generic[T]):
 
 
 class ClassBlocks(NamedTuple):
-    """Gradient and Hessian blocks of every class; inside `Sums`, times the weight of examples."""
+    """Gradient and Hessian blocks of every class; in `Sums`, times the weight of the examples."""
 
     share: jax.Array  # π_k = Σ w 1[y=k] / Σ w, [class]
     gradient: jax.Array  # ∇_k [class, feature]
     bias_gradient: jax.Array  # [class]
     trace: jax.Array  # tr H_kk [class]
-    bias_trace: jax.Array  # ∂²/∂b_k² [class] (G.4)
-    authors_statistic: jax.Array  # h_k [class]: what the authors' code draws as the trace
-    diagonal: jax.Array | None  # of H_kk, [class, feature]
+    bias_trace: jax.Array  # ∂²/∂b_k² [class]
+    authors_statistic: jax.Array  # h_k [class], which the authors' code draws as the trace
+    diagonal: jax.Array | None  # diagonal of H_kk, [class, feature]
     block_trace: jax.Array | None  # tr H_kj [chosen, chosen]: >= 0 where k = j, <= 0 elsewhere
 
     @property
     def gradient_norm(self) -> jax.Array:
-        """``‖∇_k‖ [class]``, without the bias (G.1)."""
+        """``‖∇_k‖ [class]``, without the bias."""
         return jnp.linalg.norm(self.gradient, axis=1)
 
 
@@ -67,7 +68,7 @@ def fold_bias(head: Head) -> Head:
     """The same logits from features with a column of ones, whose weights are the bias.
 
     Raises:
-      ValueError: if there is no bias.
+      ValueError: If there is no bias.
     """
     if head.bias is None:
         raise ValueError("this head has no bias to fold in; use it as it is.")
@@ -88,23 +89,23 @@ def class_blocks(
 ) -> Sums[ClassBlocks]:
     """Gradients and Hessian traces of all classes, from three matrix products.
 
-    ``trace`` is exact (G.2). ``authors_statistic`` is what the authors' code shows in its place,
-    ``h_k = Σ w p_k (1 - p_k) mean_j x_j / Σ w`` with the features themselves where their squares
-    belong (Figure 7, quirk Q4, G.3): for inputs uniform on [0, 1] a trace is about ``2 d h_k / 3``,
-    for inputs of mean zero it says nothing.
+    ``trace`` is exact. ``authors_statistic`` is what the authors' code draws in its place,
+    ``h_k = Σ w p_k (1 - p_k) mean_j x_j / Σ w``, with features where their squares belong. For
+    inputs uniform on [0, 1] the trace is about ``2 d h_k / 3``; for inputs of mean zero h_k is
+    meaningless. See "The Hessian statistic of Figure 7" in docs/method.md.
 
     Args:
-      head: features ``[example, feature]``, weight and bias.
-      label: integers ``[example]``; outside ``0 .. class - 1`` only where the weight is 0.
-      example_weight: ``[example]``, 0 masks; None: 1 each.
-      diagonal: whether to make the diagonals of the blocks too: one product more.
-      among: classes ``[chosen]``, each once, between which ``block_trace`` is made: one product of
-        ``chosen²`` more. None: none.
-      max_bytes: that ``block_trace`` may take.
+      head: Features ``[example, feature]``, weight and bias.
+      label: Integers ``[example]``; outside ``0 .. class - 1`` only where the weight is 0.
+      example_weight: Weight of each example, ``[example]``, 0 masks; None: 1 each.
+      diagonal: Whether to compute the diagonals of the blocks, at the cost of one more product.
+      among: Distinct classes ``[chosen]`` between which ``block_trace`` is computed, at the cost of
+        one more product of size ``chosen²``; None: none.
+      max_bytes: Largest size of ``block_trace``.
 
     Raises:
-      TypeError: if labels are not integers.
-      ValueError: if shapes do not fit, or ``block_trace`` is too large.
+      TypeError: If labels are not integers.
+      ValueError: If shapes do not match, or ``block_trace`` is too large.
     """
     head, label, w = _checked(head, label, example_weight)
     if among is not None:
@@ -114,8 +115,8 @@ def class_blocks(
     features = head.features
     p, rest = _probabilities(head)
     error, chosen = _error(p, rest, label)
-    variance = w[None] * p * rest  # of 1[y=k], given x
-    # Times |x|², mean(x) and 1, as columns of one product.
+    variance = w[None] * p * rest  # of 1[y=k] given x
+    # One product with columns |x|², mean(x) and 1.
     square = jnp.sum(features**2, 1)
     columns = jnp.stack([square, jnp.mean(features, 1), jnp.ones_like(square)], 1)
     trace, authors_statistic, bias_trace = _product(variance, columns).T
@@ -123,7 +124,7 @@ def class_blocks(
     if among is not None:
         some = p[among]
         block_trace = -_product(some * (w * square)[None], some.T)
-        # On the diagonal p_k (1 - p_k) has its digits; p_k - p_k² has none where p_k is near one.
+        # On the diagonal p_k (1 - p_k) keeps its digits, which p_k - p_k² loses for p_k near one.
         same = jnp.eye(among.size, dtype=bool)
         block_trace = jnp.where(same, trace[among][:, None], block_trace)
     blocks = ClassBlocks(
@@ -151,15 +152,15 @@ def hessian_blocks(
     """Whole blocks ``H_kj [pair, coordinate, coordinate]`` of pairs of classes (k, j).
 
     Args:
-      head: as for `class_blocks`.
-      rows: k of every pair, ``[pair]``.
-      columns: j of every pair, ``[pair]``.
-      example_weight: as for `class_blocks`.
-      coordinates: which features, ``[coordinate]`` (section E.2, item 20); None: all of them.
-      max_bytes: that the result may take.
+      head: Features, weight and bias, as in `class_blocks`.
+      rows: Class k of every pair, ``[pair]``.
+      columns: Class j of every pair, ``[pair]``.
+      example_weight: Weight of each example, as in `class_blocks`.
+      coordinates: Indices of the features, ``[coordinate]``; None: all of them.
+      max_bytes: Largest size of the result.
 
     Raises:
-      ValueError: if shapes do not fit, or the result is too large.
+      ValueError: If shapes do not match, or the result is too large.
     """
     rows, columns = jnp.asarray(rows), jnp.asarray(columns)
     if rows.ndim != 1 or rows.shape != columns.shape:
@@ -179,12 +180,12 @@ def hessian_blocks(
 
 
 def class_variances(head: Head, classes: ArrayLike) -> jax.Array:
-    """``p_k (1 - p_k) [chosen, example]``: ``H_kk`` is its mean with ``x xᵀ`` (section F.1).
+    """``p_k (1 - p_k) [chosen, example]``; ``H_kk`` is the mean of its product with ``x xᵀ``.
 
-    With it products with a few blocks cost no product with all of W.
+    It makes products with a few blocks cheap: they need no product with all of W.
 
     Raises:
-      ValueError: if shapes do not fit.
+      ValueError: If shapes do not match.
     """
     head, _, _ = _checked(head, None, None)
     p, rest = _probabilities(head)
@@ -199,16 +200,16 @@ def hessian_product(
     *,
     block_diagonal: bool = False,
 ) -> Sums[jax.Array]:
-    """Hessian of the mean loss to W times a vector: ``Σ_j H_kj v_j``, ``[class, feature]``.
+    """Hessian of the mean loss in W times a vector, ``Σ_j H_kj v_j``, ``[class, feature]``.
 
     Args:
-      head: as for `class_blocks`.
-      vector: v, ``[class, feature]``.
-      example_weight: as for `class_blocks`.
-      block_diagonal: ``H_kk v_k`` instead: products with all diagonal blocks at once.
+      head: Features, weight and bias, as in `class_blocks`.
+      vector: Vector v, ``[class, feature]``.
+      example_weight: Weight of each example, as in `class_blocks`.
+      block_diagonal: Whether to return ``H_kk v_k``, the products with all diagonal blocks.
 
     Raises:
-      ValueError: if shapes do not fit.
+      ValueError: If shapes do not match.
     """
     head, _, w = _checked(head, None, example_weight)
     vector = jnp.asarray(vector, w.dtype)
@@ -219,8 +220,8 @@ def hessian_product(
     if block_diagonal:
         curved = rest * change
     else:
-        # Of p_k (s_k - Σ p s) with s_k = 0 for the likeliest class nothing cancels, however near
-        # one its probability is.
+        # With s = 0 for the likeliest class, p_k (s_k - Σ p s) has no cancellation, even where its
+        # probability is near one.
         change -= jnp.take_along_axis(change, jnp.argmax(p, 0)[None], 0)
         curved = change - jnp.sum(p * change, 0, keepdims=True)
     return Sums(_product(w[None] * p * curved, head.features), jnp.sum(w))
@@ -233,33 +234,33 @@ def class_gradient_norms(
     *,
     tile: int = 256,
 ) -> jax.Array:
-    """``‖g_k‖ [class]``: the gradient to all of W of the losses of the examples of one class.
+    """``‖g_k‖ [class]``: norms of the gradients in W of the losses of each class's examples.
 
-    ``g_k = Σ_{y=k} w ∇ℓ / Σ w``, over the weight of all examples (section H.5), so that these
-    gradients add up to that of the mean loss; over ``share`` it is the gradient of the class's own
-    mean loss.
+    ``g_k = Σ_{y=k} w ∇ℓ / Σ w`` with the weight of all examples below (as in arXiv 2207.00391), so
+    these gradients add up to that of the mean loss. Divided by ``share``, it is the gradient of the
+    class's own mean loss.
 
-    No g_k is made, each being as large as W. ``‖g_k‖²`` sums ``(e·e') (x·x')`` over the pairs of
-    examples of class k, e the errors in their probabilities; examples are sorted by label, and only
-    tiles with a class in common are compared. So it needs the features of all examples at once, of
-    whose probabilities two tiles are in memory. Where gradients of examples cancel, the error is
-    that of the square: ``sqrt(eps)`` of what cancels.
+    No g_k, which is as large as W, is formed. ``‖g_k‖²`` sums ``(e·e') (x·x')`` over the pairs of
+    examples of class k, with e the errors of their probabilities. Examples are sorted by label, and
+    only tiles with a common class are compared. The features of all examples are needed at once,
+    the probabilities only of two tiles. Where gradients of examples cancel, the error is
+    ``sqrt(eps)`` of the cancelling terms.
 
     Args:
-      head: as for `class_blocks`.
-      label: as for `class_blocks`.
-      example_weight: as for `class_blocks`.
-      tile: examples at once; a larger one suits classes with many examples.
+      head: Features, weight and bias, as in `class_blocks`.
+      label: Label of each example, as in `class_blocks`.
+      example_weight: Weight of each example, as in `class_blocks`.
+      tile: Number of examples of a tile; larger tiles suit classes with many examples.
 
     Raises:
-      TypeError: if labels are not integers.
-      ValueError: if shapes do not fit, or a tile is not one example or more.
+      TypeError: If labels are not integers.
+      ValueError: If shapes do not match, or ``tile`` is less than 1.
     """
     if tile < 1:
         raise ValueError(f"tiles of {tile} examples; give 1 or more.")
     head, label, w = _checked(head, label, example_weight)
     num_classes, padding = len(head.weight), -label.size % tile
-    # Padding, and labels that are no class, come last as a class of no weight.
+    # Padding and labels out of range come last, as a class of weight 0.
     label = jnp.where((label >= 0) & (label < num_classes), label, num_classes)
     order = jnp.argsort(label)
     label = jnp.pad(label[order], (0, padding), constant_values=num_classes)
@@ -267,7 +268,7 @@ def class_gradient_norms(
     tiled_label = label.reshape(order.shape)
     weight = jnp.where(tiled_label < num_classes, w[order], 0)
     end = jnp.searchsorted(label, tiled_label[:, -1], side="right")
-    last = (end - 1) // tile  # the last tile that has a class in common with each
+    last = (end - 1) // tile  # the last tile that has a class in common with each tile
 
     def read(i: jax.Array):
         one = head._replace(features=head.features[order[i]])
@@ -281,7 +282,7 @@ def class_gradient_norms(
 
     def add(squares: jax.Array, i: jax.Array):
         one = read(i)
-        # Tiles further on stand for the pair in either order.
+        # Each later tile counts for both orders of the pair.
         further = lax.fori_loop(
             i + 1,
             last[i] + 1,
@@ -297,9 +298,9 @@ def class_gradient_norms(
 
 
 def _probabilities(head: Head) -> tuple[jax.Array, jax.Array]:
-    """``p`` and ``1 - p``, ``[class, example]``, each with its digits where it is small.
+    """``p`` and ``1 - p``, ``[class, example]``, each accurate where it is small.
 
-    Class-major products are faster on CPUs than ``[example, class]``.
+    On CPUs, class-major products are faster than ``[example, class]``.
     """
     logits = _product(head.weight, head.features.T)
     if head.bias is not None:
@@ -310,7 +311,7 @@ def _probabilities(head: Head) -> tuple[jax.Array, jax.Array]:
     ties = jnp.sum(is_largest, 0, keepdims=True, dtype=scaled.dtype)
     others = jnp.sum(jnp.where(is_largest, 0, scaled), 0, keepdims=True)
     p = scaled / (ties + others)
-    # Only the largest probability can be so near one that 1 - p rounds to nothing.
+    # Only for the largest probability can 1 - p lose its digits.
     return p, jnp.where(is_largest, (ties - 1 + others) / (ties + others), 1 - p)
 
 
@@ -321,12 +322,12 @@ def _error(p: jax.Array, rest: jax.Array, label: jax.Array) -> tuple[jax.Array, 
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    # By default accelerators round the factors, to 3 or 4 digits.
+    # By default accelerators round the factors to 3 or 4 digits.
     return jnp.matmul(a, b, precision="highest")
 
 
 def _checked(head: Head, label: ArrayLike | None, example_weight: ArrayLike | None):
-    """Head and weights in float32 at least, and labels."""
+    """Checked head, labels and weights; floats are at least float32."""
     features, weight = jnp.asarray(head.features), jnp.asarray(head.weight)
     bias = None if head.bias is None else jnp.asarray(head.bias)
     dtype = jnp.promote_types(jnp.result_type(features, weight), jnp.float32)
@@ -342,11 +343,11 @@ def _checked(head: Head, label: ArrayLike | None, example_weight: ArrayLike | No
     for name, array in (("labels", label), ("weights of examples", w)):
         if array.shape != features.shape[:1]:
             raise ValueError(
-                f"{name} have shape {array.shape}, features {features.shape}; give one an example."
+                f"{name} have shape {array.shape}, features {features.shape}; give one per example."
             )
     if not jnp.issubdtype(label.dtype, jnp.integer):
         raise TypeError(f"labels are of dtype {label.dtype}; give integers.")
-    label = label.astype(jnp.result_type(label, jnp.int32))  # uint8 does not compare with 1000
+    label = label.astype(jnp.result_type(label, jnp.int32))  # uint8 cannot be compared with 1000
     bias = None if bias is None else bias.astype(dtype)
     return Head(features.astype(dtype), weight.astype(dtype), bias), label, w.astype(dtype)
 

@@ -1,10 +1,9 @@
 """Curvature of any loss in any part of the parameters: products, traces, eigenvalues, spectra.
 
-A `Subset` is some of the parameters as one flat vector. An `Operator` is a symmetric matrix over
-that vector, known only by its products: the Hessian, the Gauss-Newton matrix or the empirical
-Fisher matrix. All but `density` works inside ``jit`` and ``vmap``, and belongs there: outside,
-every call compiles anew. Make operators inside the compiled function, so that data are arguments
-of it.
+A `Subset` is a part of the parameters as one flat vector. An `Operator` is a symmetric matrix over
+that vector, defined by its products with vectors: the Hessian, the Gauss-Newton matrix or the
+empirical Fisher matrix. Call all functions but `density` inside ``jit``; outside, every call
+compiles again. Make operators inside the compiled function, so that data are its arguments.
 """
 
 from collections.abc import Callable
@@ -23,21 +22,21 @@ from imbalance.problems.tasks import Batch, Params, Task, accumulate
 
 
 class Subset(NamedTuple):
-    """Some of the parameters as a flat vector, and the way back."""
+    """A part of the parameters as a flat vector, and its inverse."""
 
     vector: jax.Array  # [coordinate]
-    put: Callable[[jax.Array], Params]  # [coordinate] -> all parameters, the others unchanged
+    put: Callable[[jax.Array], Params]  # [coordinate] -> all parameters, with the others unchanged
 
 
 class Operator(NamedTuple):
-    """A symmetric matrix ``[coordinate, coordinate]``, known by its products with vectors."""
+    """A symmetric matrix ``[coordinate, coordinate]``, defined by its products with vectors."""
 
     product: Callable[[jax.Array], jax.Array]  # linear, [coordinate] -> [coordinate]
-    like: jax.Array  # any vector [coordinate]: says their number and dtype
+    like: jax.Array  # any vector [coordinate], for its size and dtype
 
     def __call__(self, vector: jax.Array) -> jax.Array:
         """The product with ``vector [coordinate]``."""
-        # Accelerators round the factors of matrix products, which would show as curvature.
+        # By default accelerators round the factors of products, which would appear as curvature.
         with jax.default_matmul_precision("highest"):
             return self.product(vector)
 
@@ -50,23 +49,23 @@ class Estimate(NamedTuple):
 
 
 class Eigenpairs(NamedTuple):
-    """Approximate eigenvalues, largest first, with what shows how good they are."""
+    """Approximate eigenvalues, largest first, with their residuals."""
 
-    value: jax.Array  # [eigen]; NaN where the start's Krylov space holds no more
-    residual: jax.Array  # ‖Hv - λv‖ [eigen]: some eigenvalue lies so close to λ
+    value: jax.Array  # [eigen]; NaN beyond the dimension of the Krylov space
+    residual: jax.Array  # ‖Hv - λv‖ [eigen], a bound of the distance of λ to an eigenvalue
     converged: jax.Array  # bool [eigen]
-    vector: jax.Array  # of length 1, or 0 without a value; [eigen, coordinate]
+    vector: jax.Array  # [eigen, coordinate], of length 1, or 0 where the value is NaN
 
 
 class Spectrum(NamedTuple):
     """Quadrature of the spectral density: ``tr f(H) / n ≈ Σ weight f(node) / probes``."""
 
     node: jax.Array  # Ritz values [probe, lanczos]
-    weight: jax.Array  # sum to 1 for every probe, [probe, lanczos]
+    weight: jax.Array  # [probe, lanczos], with sum 1 for every probe
 
 
 def tensor_sizes(params: Params) -> dict[str, int]:
-    """Numbers of parameters by path name, as ``subset`` takes them: ``"['weight']": 12``."""
+    """Number of parameters by path name, such as ``"['weight']": 12``, for ``subset``."""
     leaves, _ = tree_flatten_with_path(params)
     return {keystr(path): jnp.size(leaf) for path, leaf in leaves if _is_float(leaf)}
 
@@ -75,15 +74,15 @@ def subset(params: Params, *names: str, rows: Any = ...) -> Subset:
     """The parameters of named tensors or layers; without a name, all of them.
 
     Args:
-      params: any pytree; tensors that are not floating point are no parameters.
-      names: paths as `jax.tree_util.keystr` prints them, whole or up to some key:
+      params: Parameters, any pytree; tensors that are not floating point are left out.
+      names: Paths as `jax.tree_util.keystr` prints them, or prefixes that end at a key:
         ``"['block'][0]"`` is all tensors of that layer.
-      rows: only this part of every one of these tensors, any NumPy index: ``3`` is row 3,
-        ``np.s_[:, 3]`` column 3. A traced index is not checked.
+      rows: Part of each of these tensors, any NumPy index: ``3`` is row 3, ``np.s_[:, 3]`` column
+        3. A traced index is not checked.
 
     Raises:
-      ValueError: if a name is unknown, or rows repeat.
-      IndexError: if rows are out of range.
+      ValueError: If a name is unknown, or rows repeat.
+      IndexError: If rows are out of range.
     """
     paths, treedef = tree_flatten_with_path(params)
     leaves = [leaf for _, leaf in paths]
@@ -94,15 +93,15 @@ def subset(params: Params, *names: str, rows: Any = ...) -> Subset:
     if unknown := [name for name in names if not any(name in those for those in called)]:
         known = ", ".join(f"{name} ({size})" for name, size in tensor_sizes(params).items())
         raise ValueError(
-            f"no parameters are called {', '.join(unknown)}; give names of these, or what they "
-            f"begin with, up to a whole key (sizes in brackets): {known}."
+            f"no parameters are called {', '.join(unknown)}; give these names (sizes in brackets), "
+            f"or prefixes of them that end at a whole key: {known}."
         )
     chosen = [i for i, those in enumerate(called) if not those.isdisjoint(names or ("",))]
     rows = np.asarray(rows) if isinstance(rows, list) else rows
     if not (rows is ... or isinstance(rows, Tracer)):
         for i in chosen:
             hit = np.zeros(np.shape(leaves[i]), bool)
-            wanted = hit[rows].size  # an IndexError of NumPy says what is out of range
+            wanted = hit[rows].size  # NumPy's IndexError says what is out of range
             hit[rows] = True
             if np.count_nonzero(hit) != wanted:
                 raise ValueError(f"rows {rows} of {keystr(paths[i][0])} repeat; give each once.")
@@ -123,13 +122,16 @@ def hessian(
     batch: Batch | None = None,
     objective: Objective = Objective(),  # noqa: B008 - immutable
 ) -> Operator:
-    """Hessian of a loss in the parameters ``at``, the others held where they are.
+    """Hessian of a loss in the parameters ``at``, with the others fixed.
 
     Args:
-      loss: a task, which needs a batch, or any function of the parameters.
-      at: which parameters.
-      batch: in microbatches ``[micro, row, ...]``; one at a time is in memory.
-      objective: what is minimised; the penalty counts for a plain function too.
+      loss: Task, which needs a batch, or any function of the parameters.
+      at: Parameters to differentiate.
+      batch: Data in microbatches ``[micro, row, ...]``, of which one at a time is in memory.
+      objective: Weights and penalty; the penalty also applies to a plain function.
+
+    Raises:
+      TypeError: If a task comes without a batch, or a function with one.
     """
     if isinstance(loss, Task) == (batch is None):
         raise TypeError("give a Task and its batch [micro, row, ...], or a function and no batch.")
@@ -154,15 +156,16 @@ def gauss_newton(
 ) -> Operator:
     """Gauss-Newton matrix ``Jᵀ (∂²loss / ∂outputs²) J``, with J the Jacobian of the outputs.
 
-    A task does not tell its outputs, so the model is given in two steps.
+    A task does not expose its outputs, so the model is given as two functions.
 
     Args:
-      outputs: ``params -> outputs``, any pytree of arrays, such as logits; with a batch,
+      outputs: Function ``params -> outputs``, any pytree of arrays, such as logits; with a batch,
         ``(params, microbatch) -> outputs``.
-      output_loss: ``outputs -> scalar``; with a batch, ``(outputs, microbatch) -> Examples``.
-      at: which parameters.
-      batch: as for `hessian`.
-      objective: as for `hessian`; the penalty's Hessian is part of the result.
+      output_loss: Function ``outputs -> scalar``; with a batch,
+        ``(outputs, microbatch) -> Examples``.
+      at: Parameters to differentiate.
+      batch: Data, as in `hessian`.
+      objective: Weights and penalty; the penalty's Hessian is part of the result.
     """
 
     def part(v: jax.Array, *microbatch: Batch):
@@ -185,7 +188,7 @@ def empirical_fisher(
 ) -> Operator:
     """``Σ w ω_y g gᵀ / Σ w ω_y`` over examples, with g the gradient of one example's loss.
 
-    No g is ever made. The penalty belongs to no example and has no part in it.
+    No g is formed. The penalty belongs to no example and is left out.
     """
 
     def part(v: jax.Array, microbatch: Batch):
@@ -201,9 +204,9 @@ def empirical_fisher(
 
 
 def directional_sharpness(operator: Operator, direction: jax.Array) -> jax.Array:
-    """Curvature ``vᵀ H v / ‖v‖²`` along a direction ``[coordinate]`` (section H.8).
+    """Curvature ``vᵀ H v / ‖v‖²`` along a direction ``[coordinate]`` (arXiv 2306.00204).
 
-    ``subset(update, *names).vector`` is the direction of an update that is a tree.
+    For an update given as a pytree, the direction is ``subset(update, *names).vector``.
     """
     return direction @ operator(direction) / (direction @ direction)
 
@@ -214,18 +217,18 @@ def trace(
     """Hutchinson's estimate of the trace, ``vᵀ H v`` with random signs v; exact for a diagonal H.
 
     Args:
-      operator: whose trace.
-      key: all that the result depends on.
-      probes: products; the standard error falls with their square root.
-      at_once: how many of them are worked on together: faster, and more memory. None is one.
+      operator: Matrix of the trace.
+      key: Random key of the probes.
+      probes: Number of probes; the standard error falls with its square root.
+      at_once: Number of probes computed together, which is faster and takes more memory; None: 1.
 
     Raises:
-      ValueError: for fewer than 2 probes, of which no error can be told.
+      ValueError: For fewer than 2 probes, which give no standard error.
     """
     if probes < 2:
         raise ValueError(f"{probes} probes tell no standard error; give 2 or more.")
-    # matfree's own estimator of mean and error works on all probes at once and divides by their
-    # number, not by one less: its error is too small, by 11 % with 5 probes.
+    # matfree's own estimator takes all probes at once and divides by their number, not by one less:
+    # its error is too small, by 11 % with 5 probes.
     sample = stochtrace.sampler_signs(operator.like, num=1)
     form = stochtrace.monte_carlo_trace()
 
@@ -241,25 +244,26 @@ def top_eigenvalues(
 ) -> Eigenpairs:
     """The largest eigenvalues, by Lanczos with full reorthogonalisation from a random start.
 
-    For the smallest ones negate the operator. A residual proves that an eigenvalue is near, not
-    that none was passed over. In exact arithmetic an eigenvalue that repeats shows once; rounding
-    may bring out more copies late, so neither the count of copies nor what follows them is proved.
+    For the smallest eigenvalues, negate the operator. A small residual proves that an eigenvalue is
+    near, not that none was missed. In exact arithmetic a repeated eigenvalue appears once; rounding
+    may produce more copies late, so the number of copies and the values after them are uncertain.
 
     Args:
-      operator: whose eigenvalues.
-      key: of the start.
-      count: how many.
-      steps: of Lanczos, at most the number of coordinates: each is a product, and a vector kept.
-      tolerance: converged are those with ``residual <= tolerance * |value|``; the eigenvalue's own
-        error is often far smaller, of the order of the residual's square over the gap.
+      operator: Matrix of the eigenvalues.
+      key: Random key of the starting vector.
+      count: Number of eigenvalues.
+      steps: Number of Lanczos steps, at most the number of coordinates; each takes one product and
+        stores one vector.
+      tolerance: Bound for convergence, ``residual <= tolerance * |value|``; the eigenvalue's own
+        error is often far smaller, of the order of the squared residual over the gap.
 
     Raises:
-      ValueError: if ``count`` is not in 1 to ``steps`` (or the number of coordinates, if less).
+      ValueError: If ``count`` is not in 1 to ``steps`` (or the number of coordinates, if less).
     """
     limit = min(steps, operator.like.size)
     if not 1 <= count <= limit:
         raise ValueError(
-            f"cannot tell {count} eigenvalues from {steps} steps in {operator.like.size} "
+            f"cannot find {count} eigenvalues from {steps} steps in {operator.like.size} "
             f"coordinates; give a count of 1 to {limit}, or more steps."
         )
     theta, small, basis, found = _lanczos(operator, key, steps)
@@ -279,47 +283,48 @@ def spectrum(
     probes: int = 10,
     at_once: int | None = None,
 ) -> Spectrum:
-    """Stochastic Lanczos quadrature from random directions (section H.4), reorthogonalised.
+    """Stochastic Lanczos quadrature with full reorthogonalisation (arXiv 2402.16788).
 
     Args:
-      operator: whose spectrum.
-      key: of the probes.
-      steps: of Lanczos, at most the number of coordinates: the last axis of the result.
-      probes: starts; what differs between them is the error.
-      at_once: as for `trace`.
+      operator: Matrix of the spectrum.
+      key: Random key of the probes.
+      steps: Number of Lanczos steps, at most the number of coordinates; last axis of the result.
+      probes: Number of random starts; their differences show the error.
+      at_once: Number of probes computed together, as in `trace`.
     """
 
     def one(key: jax.Array):
         theta, small, _, found = _lanczos(operator, key, steps)
-        # Steps past the end of the Krylov space have no weight, wherever they stand.
+        # Steps past the end of the Krylov space have weight 0.
         return Spectrum(jnp.where(found, theta, theta[-1]), jnp.where(found, small[0] ** 2, 0))
 
     return jax.lax.map(one, jax.random.split(key, probes), batch_size=at_once)
 
 
 def density(spectrum: Spectrum, grid: np.ndarray, width: float) -> np.ndarray:
-    """The spectral density on a grid, every node a Gaussian of standard deviation ``width``.
+    """The spectral density on a grid, with a Gaussian of standard deviation ``width`` per node.
 
-    It integrates to 1, up to what lies beyond the grid. Section H.4 takes ``width² = 1e-5``. For
-    eigenvalues of many scales replace the nodes by their logarithms, and give a width in decades.
+    It integrates to 1, up to the mass beyond the grid. Zhang et al. 2024 (arXiv 2402.16788) take
+    ``width² = 1e-5``. For eigenvalues of many scales, replace the nodes by their logarithms and
+    give a width in decades.
 
     Args:
-      spectrum: nodes and weights ``[probe, lanczos]``.
-      grid: increasing, ``[point]``.
-      width: of the Gaussians, in the units of the grid.
+      spectrum: Nodes and weights ``[probe, lanczos]``.
+      grid: Increasing points ``[point]``.
+      width: Standard deviation of the Gaussians, in the units of the grid.
 
     Raises:
-      ValueError: if the grid does not increase, or has gaps wider than the Gaussians, between which
-        they would be lost.
+      ValueError: If the grid does not increase, or has gaps wider than ``width``, in which
+        Gaussians would be lost.
     """
     grid = np.asarray(grid, np.float64)
     gaps = np.diff(grid)
-    # Sums over points one width apart are integrals to 5e-9; at three widths they are 22 % off.
+    # Sums over points one width apart are integrals to 5e-9; at three widths they are off by 22 %.
     if grid.ndim != 1 or len(grid) < 2 or not (0 < gaps.min() and gaps.max() <= width * (1 + 1e-9)):
         raise ValueError(
             f"a grid of shape {grid.shape} with gaps of {gaps.min(initial=np.inf):.3g} to "
             f"{gaps.max(initial=-np.inf):.3g} cannot show Gaussians of width {width:.3g}; give "
-            "increasing points [point], no more than a width apart."
+            "increasing points [point], at most a width apart."
         )
     node, weight = (np.asarray(array, np.float64) for array in spectrum)
     total = np.zeros_like(grid)
@@ -329,10 +334,10 @@ def density(spectrum: Spectrum, grid: np.ndarray, width: float) -> np.ndarray:
 
 
 def dense(operator: Operator, max_bytes: int = 2**28) -> jax.Array:
-    """The matrix itself, ``[coordinate, coordinate]``, of a few coordinates.
+    """The matrix itself, ``[coordinate, coordinate]``, for a few coordinates.
 
     Raises:
-      ValueError: if it would take more than ``max_bytes``.
+      ValueError: If it would take more than ``max_bytes``.
     """
     size, dtype = operator.like.size, operator.like.dtype
     needed = size**2 * dtype.itemsize
@@ -345,21 +350,21 @@ def dense(operator: Operator, max_bytes: int = 2**28) -> jax.Array:
 
 
 def _lanczos(operator: Operator, key: jax.Array, steps: int):
-    """Ritz values, ascending; their vectors in the basis; the basis; which values are any.
+    """Ritz values, ascending; their vectors in the basis; the basis; which values are valid.
 
-    The start is random: a constant vector is in the null space of softmax Hessians.
+    The start is random, as a constant vector is in the null space of softmax Hessians.
     """
     steps = min(steps, operator.like.size)
     start = stochtrace.sampler_normal(operator.like, num=1)(key)[0]
-    # `decomp.tridiag_sym` is this and then averages the entries beside the diagonal, which hides
-    # the end of a Krylov space: there only the lower one is 0.
+    # `decomp.tridiag_sym` also averages the entries beside the diagonal, which hides the end of a
+    # Krylov space: there only the lower entry is 0.
     reduce = decomp.hessenberg(steps, reortho="full", custom_vjp=False)
     with jax.default_matmul_precision("highest"):
         found: Any = reduce(operator, start)
     basis, matrix = found.Q_tall, found.J_small
-    # At that end the next vector is rounding, or 0 / 0. Cut there: no vectors and a value below all
-    # others (no Ritz value exceeds 3 times the largest entry) stand for what is missing. NaN that
-    # comes from the operator is no such end and stays.
+    # At the end the next vector is rounding error or 0 / 0. Beyond it, vectors become 0 and values
+    # lie below all others (no Ritz value exceeds 3 times the largest entry). NaN that comes from
+    # the operator is not such an end and stays.
     largest = jnp.nanmax(jnp.abs(matrix))
     ended = jnp.diag(matrix, -1) <= jnp.finfo(matrix.dtype).eps * largest
     inside = jnp.concatenate([jnp.ones(1, bool), jnp.cumsum(ended) == 0])
@@ -389,7 +394,7 @@ def _operator(part: Callable, at: Subset, batch: Batch | None, objective: Object
 
 
 def _hessian_product(weighted: Callable, x: Any, v: Any) -> tuple[Any, Any]:
-    """``∇²Σwℓ v``, forward over reverse, and ``Σw``, of ``weighted(x) = (Σwℓ, Σw)``."""
+    """``∇²Σwℓ v``, forward over reverse, and ``Σw``, for ``weighted(x) = (Σwℓ, Σw)``."""
     (_, weight), (product, _) = jax.jvp(jax.grad(weighted, has_aux=True), (x,), (v,))
     return product, weight
 

@@ -25,11 +25,11 @@ class TokenizedText(NamedTuple):
     """The splits of a text as memory-mapped tokens.
 
     Attributes:
-      train: training tokens, int32 ``[token]``.
-      validation: validation tokens, int32 ``[token]``, in the vocabulary of the training text.
-      test: test tokens, likewise, or None.
-      num_classes: size of the vocabulary, including classes that do not occur.
-      strings: spelling of each class, ``[class]``.
+      train: Training tokens, int32 ``[token]``.
+      validation: Validation tokens, int32 ``[token]``, in the vocabulary of the training text.
+      test: Test tokens, likewise, or None.
+      num_classes: Size of the vocabulary, including classes that do not occur.
+      strings: Spelling of each class, ``[class]``.
     """
 
     train: np.ndarray
@@ -57,14 +57,14 @@ def tokenize(
     text is processed piece by piece, so memory does not grow with its length.
 
     Args:
-      splits: texts in memory or in files.
+      splits: Texts in memory or in files.
       tokenizer: `Words`, `BytePairs`, `BytePairFiles` or `Unigram`.
-      folder: folder of the cache; None: `default_folder`.
+      folder: Folder of the cache; None: `default_folder`.
 
     Raises:
-      ValueError: if a file is not UTF-8, a split has no token, or as the tokeniser's ``fit``.
-      ImportError: if the tokeniser needs a library that is not installed.
-      OSError: if the folder cannot be written to.
+      ValueError: If a file is not UTF-8, a split has no token, or as the tokeniser's ``fit``.
+      ImportError: If the tokeniser needs a library that is not installed.
+      OSError: If the folder cannot be written to.
     """
     texts = {name: text for name, text in splits._asdict().items() if text is not None}
     made_of = {

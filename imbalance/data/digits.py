@@ -26,15 +26,15 @@ def rendered_digits(per_class: ArrayLike, seed: int = 0) -> Images:
     As in MNIST the border is empty: row 0, which holds barcodes, is zero in every image.
 
     Args:
-      per_class: number of images of each digit, one number for all or ten numbers.
-      seed: random seed, 0 or more; the same seed gives the same images.
+      per_class: Number of images of each digit, one number for all or ten numbers.
+      seed: Random seed, 0 or more; the same seed gives the same images.
 
     Returns:
       28 x 28 images in the order of their labels.
 
     Raises:
-      TypeError: if per_class is not an integer.
-      ValueError: if it is not one number or ten, one is negative, or all are 0.
+      TypeError: If per_class is not an integer.
+      ValueError: If it is not one number or ten, one is negative, or all are 0.
     """
     counts = np.asarray(per_class)
     if counts.shape not in ((), (NUM_DIGITS,)):
@@ -78,7 +78,7 @@ def _digit_coordinates(uniform) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Position of each pixel in the digit's box, 0 to 1 from its top left, and the box's height.
 
     Args:
-      uniform: function that draws one number per image between two bounds.
+      uniform: Function that draws one number per image between two bounds.
     """
     pixel = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)
     size = uniform(14.5, 18.5)

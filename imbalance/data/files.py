@@ -44,15 +44,15 @@ def read_idx(path: str | Path, max_bytes: int = 2**31) -> np.ndarray:
     compressed file is expanded to at most one byte beyond that size.
 
     Args:
-      path: path of the file.
-      max_bytes: largest size that the header may promise.
+      path: Path of the file.
+      max_bytes: Largest size that the header may promise.
 
     Returns:
       An array of the file's shape and type, in native byte order.
 
     Raises:
-      OSError: if the file cannot be opened.
-      ValueError: if it is not an IDX file, is damaged, or holds less or more than its header says.
+      OSError: If the file cannot be opened.
+      ValueError: If it is not an IDX file, is damaged, or holds less or more than its header says.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -74,8 +74,8 @@ def mnist_from_folder(folder: str | Path) -> Split:
     and ``labels-idx1``, each plain or with ``.gz``; a plain file is preferred.
 
     Raises:
-      FileNotFoundError: if a file is missing.
-      ValueError: if a file is damaged, or images and labels do not match.
+      FileNotFoundError: If a file is missing.
+      ValueError: If a file is damaged, or images and labels do not match.
     """
     return Split(_images_of(Path(folder), "train"), _images_of(Path(folder), "t10k"))
 
@@ -89,18 +89,18 @@ def download_mnist(
     """Download the files that the folder lacks, and verify the SHA-256 of each.
 
     Args:
-      folder: folder of the files, created if it does not exist.
-      mirrors: addresses of folders, tried in turn for each file.
-      sha256: checksum of each file name; None: those of MNIST.
-      downloader: pooch's downloader, for example with a proxy; None: chosen by the address.
+      folder: Folder of the files, created if it does not exist.
+      mirrors: Addresses of folders, tried in turn for each file.
+      sha256: Checksum of each file name; None: those of MNIST.
+      downloader: Downloader for pooch, for example with a proxy; None: chosen by the address.
 
     Returns:
       The folder, for `mnist_from_folder`.
 
     Raises:
-      ImportError: if pooch is not installed.
-      ValueError: if no mirror is given.
-      OSError: if no mirror provides a file with the right checksum.
+      ImportError: If pooch is not installed.
+      ValueError: If no mirror is given.
+      OSError: If no mirror provides a file with the right checksum.
     """
     try:
         import pooch

@@ -10,7 +10,7 @@ def real_data(name: str) -> Path | None:
     None if it does not, or the variable is not set. Nothing is downloaded.
 
     Raises:
-      FileNotFoundError: if the variable is not the path of a folder.
+      FileNotFoundError: If the variable is not the path of a folder.
     """
     root = os.environ.get("IMBALANCE_DATA")
     if not root:

@@ -22,8 +22,8 @@ class Images(NamedTuple):
     """Labelled gray images.
 
     Attributes:
-      image: images, uint8 ``[example, row, column]``, 0 for background.
-      label: labels, int32 ``[example]``.
+      image: Images, uint8 ``[example, row, column]``, 0 for background.
+      label: Labels, int32 ``[example]``.
     """
 
     image: np.ndarray
@@ -52,8 +52,8 @@ def images_from_arrays(image: ArrayLike, label: ArrayLike) -> Images:
     """`Images` of checked arrays.
 
     Raises:
-      TypeError: unless pixels are uint8 and labels integers.
-      ValueError: unless there is an image, and one label, 0 or more, for each image.
+      TypeError: Unless pixels are uint8 and labels integers.
+      ValueError: Unless there is an image, and one label, 0 or more, for each image.
     """
     image, label = np.asarray(image), np.asarray(label)
     if image.dtype != np.uint8 or not np.issubdtype(label.dtype, np.integer):
@@ -74,12 +74,12 @@ def split(images: Images, num_train: int | None = None, seed: int = 0) -> Split:
     """A random split: the first ``num_train`` permuted images train, the others validate.
 
     Args:
-      images: images to split.
-      num_train: number of training images; None: five sixths, for MNIST the paper's 50,000.
-      seed: seed of the permutation.
+      images: Images to split.
+      num_train: Number of training images; None: five sixths, for MNIST the paper's 50,000.
+      seed: Seed of the permutation.
 
     Raises:
-      ValueError: unless both parts get an example.
+      ValueError: Unless both parts get an example.
     """
     if num_train is None:
         num_train = len(images.label) * 5 // 6
@@ -96,14 +96,14 @@ def barcodes(num_bits: int, zero_barcode: bool = True) -> np.ndarray:
     """All barcodes in lexicographic order.
 
     Args:
-      num_bits: number of bits, 1 to 16; 10 in the paper.
-      zero_barcode: whether to include the all-zero barcode, which does not change an image.
+      num_bits: Number of bits, 1 to 16; 10 in the paper.
+      zero_barcode: Whether to include the all-zero barcode, which does not change an image.
 
     Returns:
       bool ``[barcode, bit]``.
 
     Raises:
-      ValueError: if num_bits is out of range.
+      ValueError: If num_bits is out of range.
     """
     if not 1 <= num_bits <= _MAX_BITS:
         raise ValueError(f"num_bits is {num_bits}; give 1 to {_MAX_BITS}.")
@@ -124,15 +124,15 @@ def barcoded(
     the b-th barcode is ``10 b + d``; examples are in the order of the classes.
 
     Args:
-      images: images of the ten digits, labels 0 to 9.
-      per_class: examples of each pair of barcode and digit: 5 to train and 1 to validate.
-      num_bits: number of bits; 10 in the paper, for 1,024 barcodes.
-      seed: seed of the draws.
-      zero_barcode: whether to include the all-zero barcode, as in the paper; its ten classes look
+      images: Images of the ten digits, labels 0 to 9.
+      per_class: Examples of each pair of barcode and digit: 5 to train and 1 to validate.
+      num_bits: Number of bits; 10 in the paper, for 1,024 barcodes.
+      seed: Seed of the draws.
+      zero_barcode: Whether to include the all-zero barcode, as in the paper; its ten classes look
         like plain digits. See "The all-zero barcode" in docs/method.md.
 
     Raises:
-      ValueError: if a digit is absent, labels exceed 9, a barcode does not fit, or per_class < 1.
+      ValueError: If a digit is absent, labels exceed 9, a barcode does not fit, or per_class < 1.
     """
     codes = barcodes(num_bits, zero_barcode)
     if num_bits > images.image.shape[2]:
@@ -183,7 +183,7 @@ def pixel_statistics(image: np.ndarray) -> PixelStatistics:
     """Mean and unbiased standard deviation of every pixel, from exact integer sums.
 
     Raises:
-      ValueError: if there are fewer than two images.
+      ValueError: If there are fewer than two images.
     """
     n = len(image)
     if n < 2:
@@ -225,8 +225,8 @@ def normalise_plain(image: np.ndarray, divide_by_255: bool = False) -> np.ndarra
     docs/method.md.
 
     Args:
-      image: images, uint8 ``[example, row, column]``.
-      divide_by_255: whether to scale pixels to [0, 1] first, unlike the released code.
+      image: Images, uint8 ``[example, row, column]``.
+      divide_by_255: Whether to scale pixels to [0, 1] first, unlike the released code.
 
     Returns:
       float32 ``[example, row, column]``.
@@ -246,7 +246,7 @@ def resample_power_law(images: Images, num_examples: int, exponent: float, seed:
     `power_law_counts`; examples keep their order.
 
     Raises:
-      ValueError: if a class has fewer examples than its count.
+      ValueError: If a class has fewer examples than its count.
     """
     have = np.bincount(images.label)
     counts = power_law_counts(num_examples, len(have), exponent)

@@ -11,7 +11,7 @@ class Uniform:
     """Uniform distribution between low and high; on [0, 1] that of Figure 4.
 
     Raises:
-      ValueError: unless ``low < high``, both finite.
+      ValueError: Unless ``low < high``, both finite.
     """
 
     low: float = 0.0
@@ -35,7 +35,7 @@ class Normal:
     """Normal distribution; the paper's appendix uses N(1, 1) and N(0, 1).
 
     Raises:
-      ValueError: unless both are finite and the scale, a standard deviation, is positive.
+      ValueError: Unless both are finite and the scale, a standard deviation, is positive.
     """
 
     mean: float = 0.0
@@ -66,17 +66,17 @@ def random_inputs(
     """Independent random inputs; equal seeds give equal inputs.
 
     Args:
-      distribution: distribution of every entry.
-      num_examples: number of rows.
-      dimension: number of columns.
-      seed: random seed, 0 or more.
-      bias_column: whether to append a column of ones; the other columns do not change.
+      distribution: Distribution of every entry.
+      num_examples: Number of rows.
+      dimension: Number of columns.
+      seed: Random seed, 0 or more.
+      bias_column: Whether to append a column of ones; the other columns do not change.
 
     Returns:
       float32 ``[example, input]``.
 
     Raises:
-      ValueError: if a size is less than 1 or the seed is negative.
+      ValueError: If a size is less than 1 or the seed is negative.
     """
     if num_examples < 1 or dimension < 1:
         raise ValueError(f"inputs of shape ({num_examples}, {dimension}); give sizes of 1 or more.")

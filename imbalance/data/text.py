@@ -42,7 +42,7 @@ class TextFiles:
     """UTF-8 text files joined by line breaks, read block by block.
 
     Attributes:
-      paths: paths of the files, in order.
+      paths: Paths of the files, in order.
     """
 
     paths: tuple[Path, ...]
@@ -51,7 +51,7 @@ class TextFiles:
         """The whole text.
 
         Raises:
-          ValueError: if a file is not UTF-8, or there is no character.
+          ValueError: If a file is not UTF-8, or there is no character.
         """
         text = "".join(self.blocks())
         if not text:
@@ -62,7 +62,7 @@ class TextFiles:
         """The text in blocks as they are read, cut anywhere.
 
         Raises:
-          ValueError: if a file is not UTF-8; the message has the offset of the byte.
+          ValueError: If a file is not UTF-8; the message has the offset of the byte.
         """
         for number, path in enumerate(self.paths):
             if number:
@@ -89,11 +89,11 @@ def text_files(path: str | PathLike, pattern: str = "**/*.txt") -> TextFiles:
     """A text file, or those of a folder in the order of their names.
 
     Args:
-      path: path of a file of any name, or of a folder.
-      pattern: glob pattern of the files in a folder.
+      path: Path of a file of any name, or of a folder.
+      pattern: Glob pattern of the files in a folder.
 
     Raises:
-      FileNotFoundError: if there is no such file or folder, or no file in it fits the pattern.
+      FileNotFoundError: If there is no such file or folder, or no file in it fits the pattern.
     """
     path = Path(path)
     if path.is_file():
@@ -110,8 +110,8 @@ def read_text(path: str | PathLike, pattern: str = "**/*.txt") -> str:
     """The whole text of a file or folder; `text_files` reads larger texts piece by piece.
 
     Raises:
-      FileNotFoundError: as `text_files`.
-      ValueError: if a file is not UTF-8 (the message has the offset of the byte), or all are empty.
+      FileNotFoundError: As `text_files`.
+      ValueError: If a file is not UTF-8 (the message has the offset of the byte), or all are empty.
     """
     return text_files(path, pattern).read()
 
@@ -123,7 +123,7 @@ def published_splits(folder: str | PathLike) -> TextSplits:
     ``ptb.train.txt`` or ``train.txt``, and so on. The test file is optional.
 
     Raises:
-      FileNotFoundError: if the folder lacks a training file and the validation file of its corpus.
+      FileNotFoundError: If the folder has no training file together with its validation file.
     """
     folder = Path(folder)
     for names in _PUBLISHED.values():
@@ -141,11 +141,11 @@ def split_text(text: str, validation: float = 0.1) -> TextSplits:
     """A split of a text at white space; the last part is for validation.
 
     Args:
-      text: text to split.
-      validation: share of the characters for validation, between 0 and 1.
+      text: Text to split.
+      validation: Share of the characters for validation, between 0 and 1.
 
     Raises:
-      ValueError: if the share is not between 0 and 1, or one of the parts would have no word.
+      ValueError: If the share is not between 0 and 1, or one of the parts would have no word.
     """
     if not 0 < validation < 1:
         raise ValueError(f"validation is {validation}; give a share between 0 and 1.")
@@ -169,7 +169,7 @@ def pieces(text: Text) -> Iterator[str]:
     one endless line takes no more memory or time than other text.
 
     Raises:
-      ValueError: if a file is not UTF-8; the message has the offset of the byte.
+      ValueError: If a file is not UTF-8; the message has the offset of the byte.
     """
     if isinstance(text, str):
         blocks: Iterable[str] = (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
@@ -220,7 +220,7 @@ def standard_library_docstrings() -> str:
     that of the running Python; versions differ by a few per cent.
 
     Raises:
-      FileNotFoundError: if this Python's library is not available as source files.
+      FileNotFoundError: If this Python's library is not available as source files.
     """
     library = Path(sysconfig.get_paths()["stdlib"])
     files = [

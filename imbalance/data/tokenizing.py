@@ -52,7 +52,7 @@ class Words:
     """Words of `basic_english`; classes by decreasing frequency, ``<unk>`` first.
 
     Attributes:
-      max_size: size of the vocabulary; rarer words become ``<unk>``. None: all words are kept.
+      max_size: Size of the vocabulary; rarer words become ``<unk>``. None: all words are kept.
     """
 
     max_size: int | None = None
@@ -65,7 +65,7 @@ class Words:
         """Learns the vocabulary.
 
         Raises:
-          ValueError: as `Vocabulary.from_counts`.
+          ValueError: As `Vocabulary.from_counts`.
         """
         counts = Counter()
         for piece in pieces:
@@ -94,7 +94,7 @@ class BytePairs:
     """Byte-level byte pair encoding, trained on the text; it encodes any text.
 
     Attributes:
-      vocabulary_size: number of classes, including the 256 single bytes.
+      vocabulary_size: Number of classes, including the 256 single bytes.
     """
 
     vocabulary_size: int
@@ -111,8 +111,8 @@ class BytePairs:
         """Trains the merges.
 
         Raises:
-          ImportError: if the library `tokenizers` is not installed.
-          ValueError: if the vocabulary is smaller than the bytes, or larger than the text allows.
+          ImportError: If the library `tokenizers` is not installed.
+          ValueError: If the vocabulary is smaller than the bytes, or larger than the text allows.
         """
         if self.vocabulary_size < _NUM_BYTES:
             raise ValueError(
@@ -136,7 +136,7 @@ class BytePairFiles:
 
     Attributes:
       vocabulary: JSON file that maps tokens to classes.
-      merges: text file of pairs, one per line, in the order of merging.
+      merges: Text file of pairs, one per line, in the order of merging.
     """
 
     vocabulary: Path
@@ -154,8 +154,8 @@ class BytePairFiles:
         """Loads the files; the text is not used.
 
         Raises:
-          ImportError: if the library `tokenizers` is not installed.
-          ValueError: if the files do not match, the classes are not 0, 1, ... without a gap, or a
+          ImportError: If the library `tokenizers` is not installed.
+          ValueError: If the files do not match, the classes are not 0, 1, ... without a gap, or a
             byte has no class, so that text would be lost.
         """
         del pieces
@@ -193,7 +193,8 @@ class Unigram:
     """Unigram language model of subwords, as in SentencePiece, trained on the text.
 
     The text is normalised (NFKC), and every run of white space becomes one space. Text without a
-    subword is ``<unk>``, class 0. Ties that the library breaks at random are broken alphabetically.
+    subword is ``<unk>``, class 0. The library sums in a random order, so scores are rounded to 1e-5
+    and ties broken alphabetically; characters that it cannot score share the lowest score.
 
     The library's initial subwords are strings that occur in several distinct words, each word
     counted once; SentencePiece counts every occurrence. A word that begins no other word is
@@ -201,7 +202,7 @@ class Unigram:
     becomes a space and a comma.
 
     Attributes:
-      vocabulary_size: number of classes, including ``<unk>``.
+      vocabulary_size: Number of classes, including ``<unk>``.
     """
 
     vocabulary_size: int
@@ -209,7 +210,7 @@ class Unigram:
     def settings(self) -> Mapping[str, Any]:
         """Settings that determine the tokens with the text, and the library's version."""
         return {
-            "tokenizer": "unigram",
+            "tokenizer": "unigram, scores to 1e-5",
             "vocabulary_size": self.vocabulary_size,
             "tokenizers": _library().__version__,
         }
@@ -218,8 +219,8 @@ class Unigram:
         """Trains the subwords.
 
         Raises:
-          ImportError: if the library `tokenizers` is not installed.
-          ValueError: if the vocabulary is too small for the characters of the text, or larger than
+          ImportError: If the library `tokenizers` is not installed.
+          ValueError: If the vocabulary is too small for the characters of the text, or larger than
             the text allows.
         """
         if self.vocabulary_size < 2:
@@ -311,17 +312,29 @@ def _check_size(trained: Any, wanted: int) -> None:
 def _in_fixed_order(scores: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     """Subwords and log-probabilities, independent of the library's random order of words.
 
-    ``<unk>`` stays first. The library sums in that order, so equal scores differ in their last
-    digits. It also places characters without a score of their own below all others, each slightly
-    lower, in that order; here they share one score.
+    ``<unk>`` stays first. The others come by decreasing score, ties in alphabetical order.
+
+    The library sums in its random order, so scores differ in their last digits, by up to 4e-11.
+    They are rounded to 1e-5.
     """
-    floor = min((score for piece, score in scores[1:] if len(piece) > 1), default=-np.inf)
-    level = [(piece, max(score, floor - 1e-4)) for piece, score in scores[1:]]
-    level.sort(key=lambda pair: -pair[1])
-    values = np.array([score for _, score in level])
-    # The noise is 1e-10; different scores almost always differ by at least 1e-7.
-    group = np.cumsum(np.diff(values, prepend=values[:1]) < -1e-8)
-    first = values[np.searchsorted(group, group)]
-    pieces = [piece for piece, _ in level]
-    ranked = sorted(zip(group.tolist(), pieces, first.tolist(), strict=True))
-    return [(UNKNOWN, scores[0][1]), *((piece, round(score, 9)) for _, piece, score in ranked)]
+    level = _with_one_floor(dict(scores[1:]))
+    ranked = sorted((-round(score, 5), piece) for piece, score in level.items())
+    return [(UNKNOWN, scores[0][1]), *((piece, -score) for score, piece in ranked)]
+
+
+def _with_one_floor(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores in which all characters that the library could not score have the lowest score.
+
+    The library gives them the lowest score of all pieces, plus 0, 1, 2, ... times 1e-4 in a random
+    order. So they are the single characters that stand on these steps.
+    """
+    lowest = min(scores.values(), default=0.0)
+    level, step = dict(scores), 0
+    while found := [
+        piece
+        for piece, score in scores.items()
+        if len(piece) == 1 and abs(score - lowest - 1e-4 * step) < 1e-9
+    ]:
+        level |= dict.fromkeys(found, lowest)
+        step += 1
+    return level

@@ -12,9 +12,9 @@ class Successors(NamedTuple):
     """Pairs of classes that follow each other by the rule, each array ``[pair]``.
 
     Attributes:
-      current: class of the current token.
-      following: class of the next token.
-      seats: number of the current class's seats that lead to the next class.
+      current: Class of the current token.
+      following: Class of the next token.
+      seats: Number of the current class's seats that lead to the next class.
     """
 
     current: np.ndarray
@@ -41,13 +41,13 @@ class SyntheticTokens:
     two powers of two follows itself.
 
     Attributes:
-      counts: count of each class ``[class]``, in any order; a class of count 0 never occurs.
-      predictability: probability of the rule, at least 0 (independent tokens) and below 1.
-      seed: seed of the order of classes on their circles.
+      counts: Count of each class ``[class]``, in any order; a class of count 0 never occurs.
+      predictability: Probability of the rule, at least 0 (independent tokens) and below 1.
+      seed: Seed of the order of classes on their circles.
 
     Raises:
-      TypeError: if counts are not integers.
-      ValueError: if counts are not one-dimensional, one is negative, all are zero, or they sum to
+      TypeError: If counts are not integers.
+      ValueError: If counts are not one-dimensional, one is negative, all are zero, or they sum to
         2^53 or more; or if the predictability is not in [0, 1).
     """
 
@@ -85,7 +85,7 @@ class SyntheticTokens:
         """Tokens of one long stream, int32 ``[token]``; equal arguments give equal tokens.
 
         Raises:
-          ValueError: if the length is less than 1 or the seed is negative.
+          ValueError: If the length is less than 1 or the seed is negative.
         """
         if length < 1 or seed < 0:
             raise ValueError(f"length {length}, seed {seed}; give 1 or more, and 0 or more.")
@@ -150,14 +150,14 @@ class SyntheticTokens:
         """Losses of the best model on given tokens, ``-log p(following | current)``.
 
         Args:
-          current: inputs, integers of any shape.
-          following: targets, integers of the same shape.
+          current: Inputs, integers of any shape.
+          following: Targets, integers of the same shape.
 
         Returns:
           In nats, float64 of that shape; infinite where the target never follows.
 
         Raises:
-          ValueError: if the shapes differ or a token is out of range.
+          ValueError: If the shapes differ or a token is out of range.
         """
         current, following = np.asarray(current), np.asarray(following)
         if current.shape != following.shape:

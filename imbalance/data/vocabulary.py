@@ -15,10 +15,10 @@ class Vocabulary:
     """Words and their classes; class 0 is ``<unk>``, for unknown words.
 
     Attributes:
-      words: word of each class.
+      words: Word of each class.
 
     Raises:
-      ValueError: if the first word is not ``<unk>``, or a word occurs twice.
+      ValueError: If the first word is not ``<unk>``, or a word occurs twice.
     """
 
     words: tuple[str, ...]
@@ -35,11 +35,11 @@ class Vocabulary:
         """``<unk>``, then the words by decreasing count, ties in alphabetical order.
 
         Args:
-          counts: count of each word; that of ``<unk>`` is ignored.
-          max_size: number of classes to keep, including ``<unk>``; None: all words.
+          counts: Count of each word; that of ``<unk>`` is ignored.
+          max_size: Number of classes to keep, including ``<unk>``; None: all words.
 
         Raises:
-          ValueError: if ``max_size`` leaves no word.
+          ValueError: If ``max_size`` leaves no word.
         """
         if max_size is not None and max_size < 2:
             raise ValueError(f"max_size is {max_size}; give 2 or more, {UNKNOWN} and one word.")

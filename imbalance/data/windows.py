@@ -13,8 +13,8 @@ class Windows(NamedTuple):
     Both are views of the tokens, so a memory-mapped file stays on the disk.
 
     Attributes:
-      inputs: input tokens, ``[row, position]``.
-      targets: target tokens, ``[row, position]``.
+      inputs: Input tokens, ``[row, position]``.
+      targets: Target tokens, ``[row, position]``.
     """
 
     inputs: np.ndarray
@@ -24,7 +24,7 @@ class Windows(NamedTuple):
         """Number of targets of each class, int64 ``[class]``.
 
         Raises:
-          ValueError: if a target is not in ``0 .. num_classes - 1``.
+          ValueError: If a target is not in ``0 .. num_classes - 1``.
         """
         counts = np.zeros(num_classes, np.int64)
         rows = max(1, 2**22 // self.targets.shape[1])  # a few at a time, as counting copies them
@@ -40,15 +40,15 @@ def columns(tokens: np.ndarray, num_columns: int) -> Windows:
     ``inputs[:, t * length : (t + 1) * length]``.
 
     Args:
-      tokens: integers ``[token]``.
-      num_columns: number of pieces, the batch size.
+      tokens: Integers ``[token]``.
+      num_columns: Number of pieces, the batch size.
 
     Returns:
       Windows of ``num_columns`` rows with ``len(tokens) // num_columns - 1`` positions.
 
     Raises:
-      TypeError: if the tokens are not integers.
-      ValueError: if they are not one-dimensional, or too few for one target in every column.
+      TypeError: If the tokens are not integers.
+      ValueError: If they are not one-dimensional, or too few for one target in every column.
     """
     tokens = _checked(tokens)
     if num_columns < 1:
@@ -69,15 +69,15 @@ def windows(tokens: np.ndarray, length: int) -> Windows:
     Every token but the first is a target once, up to the remainder.
 
     Args:
-      tokens: integers ``[token]``.
-      length: number of positions of a block.
+      tokens: Integers ``[token]``.
+      length: Number of positions of a block.
 
     Returns:
       Windows of ``(len(tokens) - 1) // length`` rows.
 
     Raises:
-      TypeError: if the tokens are not integers.
-      ValueError: if they are not one-dimensional, or too few for one block.
+      TypeError: If the tokens are not integers.
+      ValueError: If they are not one-dimensional, or too few for one block.
     """
     tokens = _checked(tokens)
     if length < 1:

@@ -19,7 +19,7 @@ def grouped_counts(m: int) -> np.ndarray:
       int64 ``[class]``, the most frequent class first.
 
     Raises:
-      ValueError: if m is not an integer in 1 .. 20.
+      ValueError: If m is not an integer in 1 .. 20.
     """
     if not isinstance(m, int | np.integer) or not 1 <= m <= 20:
         raise ValueError(f"m is {m!r}; give an integer in 1 .. 20 (2^m - 1 classes).")
@@ -35,15 +35,15 @@ def power_law_counts(num_examples: int, num_classes: int, exponent: float) -> np
     examples go, one each, to the largest fractions (ties: the more frequent class).
 
     Args:
-      num_examples: sum of the counts, at most 2^40.
-      num_classes: number of classes, at most ``num_examples``.
-      exponent: exponent, 0 for equal classes, 1 for Zipf's law.
+      num_examples: Sum of the counts, at most 2^40.
+      num_classes: Number of classes, at most ``num_examples``.
+      exponent: Exponent, 0 for equal classes, 1 for Zipf's law.
 
     Returns:
       int64 ``[class]``, non-increasing.
 
     Raises:
-      ValueError: if the sizes do not fit, or the exponent is negative or not finite.
+      ValueError: If the sizes do not fit, or the exponent is negative or not finite.
     """
     _check_sizes(num_examples, num_classes)
     if num_examples > _MAX_EXAMPLES:
@@ -74,7 +74,7 @@ def uniform_counts(num_examples: int, num_classes: int) -> np.ndarray:
       int64 ``[class]``.
 
     Raises:
-      ValueError: if there is no class, or there are fewer examples than classes.
+      ValueError: If there is no class, or there are fewer examples than classes.
     """
     _check_sizes(num_examples, num_classes)
     each, left = divmod(num_examples, num_classes)
@@ -85,14 +85,14 @@ def labels_from_counts(counts: ArrayLike) -> np.ndarray:
     """Labels in the order of the classes, each class as often as its count says.
 
     Args:
-      counts: examples of each class, integers ``[class]``, 0 or more.
+      counts: Examples of each class, integers ``[class]``, 0 or more.
 
     Returns:
       int32 ``[example]``, sorted.
 
     Raises:
-      TypeError: if counts are not integers.
-      ValueError: if counts are not one-dimensional, or one is negative.
+      TypeError: If counts are not integers.
+      ValueError: If counts are not one-dimensional, one is negative, or all are 0.
     """
     counts = np.asarray(counts)
     if not np.issubdtype(counts.dtype, np.integer):
@@ -102,6 +102,8 @@ def labels_from_counts(counts: ArrayLike) -> np.ndarray:
     if counts.size and counts.min() < 0:
         first = int(np.argmax(counts < 0))
         raise ValueError(f"class {first} has count {counts[first]}; counts must be 0 or more.")
+    if not counts.any():
+        raise ValueError(f"all {len(counts)} counts are 0; give at least one example.")
     return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 
 

@@ -21,15 +21,15 @@ class CausalAttention(nnx.Module):
     ``±sqrt(6 / (4 width))``; the output weight is uniform on ``±1/sqrt(width)``; biases are 0.
 
     Args:
-      width: number of features, a multiple of the number of heads.
-      num_heads: number of attention heads.
-      dropout: dropout rate of the attention weights.
-      implementation: kernel of the attention product. "auto" is cuDNN's fused kernel for 16-bit
+      width: Number of features, a multiple of the number of heads.
+      num_heads: Number of attention heads.
+      dropout: Dropout rate of the attention weights.
+      implementation: Kernel of the attention product. "auto" is cuDNN's fused kernel for 16-bit
         floats on a GPU, and XLA elsewhere. "cudnn" has no second derivatives, "xla" has.
-      key: random key of the initialisation; equal keys give equal layers.
+      key: Random key of the initialisation; equal keys give equal layers.
 
     Raises:
-      ValueError: if the width is not a multiple of the number of heads.
+      ValueError: If the width is not a multiple of the number of heads.
     """
 
     def __init__(

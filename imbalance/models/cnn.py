@@ -19,14 +19,14 @@ class SimpleCNN(nnx.Module):
     Features are ordered by row, column and channel; PyTorch puts the channel first.
 
     Args:
-      num_classes: number of classes.
-      side: pixels along a side of an image; a multiple of 4.
-      channels: output channels of the first and the second convolution.
-      kernel: positions along a side of both kernels; odd.
-      rngs: random streams of the initialisation.
+      num_classes: Number of classes.
+      side: Pixels along a side of an image; a multiple of 4.
+      channels: Output channels of the first and the second convolution.
+      kernel: Positions along a side of both kernels; odd.
+      rngs: Random streams of the initialisation.
 
     Raises:
-      ValueError: if the side is not a multiple of 4, or the kernel is even.
+      ValueError: If the side is not a multiple of 4, or the kernel is even.
     """
 
     class_axis = 0

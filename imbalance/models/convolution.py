@@ -38,14 +38,14 @@ def convolve_and_pool(images: jax.Array, kernel: jax.Array) -> jax.Array:
     pooling (whose gradient is slow on CPU).
 
     Args:
-      images: images ``[row, column, channel, example]``, with even numbers of rows and columns.
-      kernel: kernel ``[row, column, channel, output]``, with odd numbers of rows and columns.
+      images: Images ``[row, column, channel, example]``, with even numbers of rows and columns.
+      kernel: Kernel ``[row, column, channel, output]``, with odd numbers of rows and columns.
 
     Returns:
       ``[row / 2, column / 2, output, example]``.
 
     Raises:
-      ValueError: for images of odd size, a kernel of even size, or if their channels differ.
+      ValueError: For images of odd size, a kernel of even size, or if their channels differ.
     """
     height, width, channels, _ = images.shape
     rows, columns, inputs, _ = kernel.shape

@@ -20,9 +20,9 @@ def dropped(values: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     values: on a CPU, drawing random numbers takes a good part of a step.
 
     Args:
-      values: array of any shape.
-      rate: dropout rate, 0 or more and below 1.
-      key: random key of the dropout; None drops nothing.
+      values: Array of any shape.
+      rate: Dropout rate, 0 or more and below 1.
+      key: Random key of the dropout; None drops nothing.
     """
     if key is None or rate == 0:
         return values
@@ -69,9 +69,9 @@ class LayerNorm(nnx.Module):
     """Layer normalisation: features of mean 0 and variance 1, then a scale and an offset of each.
 
     Args:
-      width: number of features.
-      spread: standard deviation of the initial scale, N(1, spread²); the offset starts at 0.
-      rngs: random streams of the initialisation.
+      width: Number of features.
+      spread: Standard deviation of the initial scale, N(1, spread²); the offset starts at 0.
+      rngs: Random streams of the initialisation.
     """
 
     def __init__(self, width: int, spread: float, *, rngs: nnx.Rngs):

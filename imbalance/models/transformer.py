@@ -26,32 +26,32 @@ class Architecture:
     """Description of a transformer by plain values; equal descriptions build equal models.
 
     Attributes:
-      num_classes: size of the vocabulary.
-      width: number of features of a position; a multiple of the number of heads.
-      num_layers: number of blocks.
-      num_heads: number of attention heads of a block.
-      mlp_width: number of features inside a block's MLP.
-      block: order of the sublayers and normalisations. "post", in the paper's small models:
+      num_classes: Size of the vocabulary.
+      width: Number of features of a position; a multiple of the number of heads.
+      num_layers: Number of blocks.
+      num_heads: Number of attention heads of a block.
+      mlp_width: Number of features inside a block's MLP.
+      block: Order of the sublayers and normalisations. "post", in the paper's small models:
         ``x <- LN(x + SA(x)); x <- LN(x + MLP(x))``. "authors", in the authors' GPT-2 code, where
         the residual stream itself is normalised:
         ``x <- LN(x); x <- x + SA(x); x <- LN(x); x <- x + MLP(x)``. "pre", the standard order:
         ``x <- x + SA(LN(x)); x <- x + MLP(LN(x))``. The last two end with one more LN.
-      activation: activation of the MLP; "gelu" is the tanh approximation.
-      dropout: dropout rate after the embedding and after every sublayer.
-      mlp_dropout: dropout rate after the activation of the MLP.
-      attention_dropout: dropout rate of attention weights; JAX's fused kernels require 0.
-      spread: standard deviation of the initial embedding, MLP and output weights; their biases
+      activation: Activation of the MLP; "gelu" is the tanh approximation.
+      dropout: Dropout rate after the embedding and after every sublayer.
+      mlp_dropout: Dropout rate after the activation of the MLP.
+      attention_dropout: Dropout rate of attention weights; JAX's fused kernels require 0.
+      spread: Standard deviation of the initial embedding, MLP and output weights; their biases
         start at 0.
-      norm_spread: standard deviation of the initial normalisation weights, of mean 1.
-      scaled_mlp_out: whether the initial second weight of the MLP is divided by
+      norm_spread: Standard deviation of the initial normalisation weights, of mean 1.
+      scaled_mlp_out: Whether the initial second weight of the MLP is divided by
         ``sqrt(2 num_layers)``.
-      copied_attention: whether attention starts with equal weights in all blocks, as in the
+      copied_attention: Whether attention starts with equal weights in all blocks, as in the
         authors' code: PyTorch's encoder copies one block, and only the rest is redrawn.
-      tied: whether the output weight is the embedding.
-      head_bias: whether the output layer has a bias.
-      dtype: precision of blocks and logits, "float32" or "bfloat16"; parameters, normalisations,
+      tied: Whether the output weight is the embedding.
+      head_bias: Whether the output layer has a bias.
+      dtype: Precision of blocks and logits, "float32" or "bfloat16"; parameters, normalisations,
         softmaxes and sums of gradients are float32 in both cases.
-      remat: whether the backward pass keeps only the input of each block and recomputes the rest:
+      remat: Whether the backward pass keeps only the input of each block and recomputes the rest:
         much less memory, a third more time.
       attention: ``implementation`` of `CausalAttention`; curvature on a GPU needs "xla".
     """
@@ -179,8 +179,8 @@ class Transformer(nnx.Module):
         """Features ``[row * position, feature]`` of the last layer, its weight and its bias.
 
         Args:
-          tokens: tokens, int32 ``[row, position]``; one out of range makes its row NaN.
-          key: random key of the dropout; None drops nothing.
+          tokens: Tokens, int32 ``[row, position]``; one out of range makes its row NaN.
+          key: Random key of the dropout; None drops nothing.
         """
         size = self.architecture
         keys = [None] * (1 + size.num_layers)
@@ -201,9 +201,9 @@ class Block(nnx.Module):
     """Attention and an MLP, with their normalisations (see `Architecture.block`).
 
     Args:
-      architecture: architecture of the model.
-      attention_key: random key of the attention's initialisation.
-      rngs: random streams of the other layers.
+      architecture: Architecture of the model.
+      attention_key: Random key of the attention's initialisation.
+      rngs: Random streams of the other layers.
     """
 
     def __init__(self, architecture: Architecture, attention_key: jax.Array, *, rngs: nnx.Rngs):

@@ -1,4 +1,4 @@
-"""Inside compiled functions: the analyzers, sums that lose nothing, a cross-entropy in chunks."""
+"""For compiled functions: losses by class, exact sums, and a cross-entropy in chunks."""
 
 from imbalance.ondevice.cross_entropy import chunked_cross_entropy
 from imbalance.ondevice.losses import LossByClass, merge_processes

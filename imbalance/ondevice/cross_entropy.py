@@ -1,9 +1,9 @@
 """Cross-entropy from hidden states, without the logits of all examples at once.
 
-With many classes it is the logits that fill the memory: 4096 tokens of 256k classes are 4 GB, and
-twice that with their gradient. Here a scan makes the logits of one chunk of examples at a time, and
-makes them again in the backward pass: one matrix product more, which a chunk that stays close to
-the processor mostly makes up for. Where there is room, their exponentials can be kept instead.
+With many classes the logits fill the memory: 4096 tokens of 256k classes take 4 GB, and twice that
+with their gradient. Here a scan computes the logits of one chunk of examples at a time, and again
+in the backward pass. A chunk that fits into the cache mostly makes up for the additional matrix
+product. Where memory allows, the exponentials can be kept instead.
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-CHUNK_LOGITS = 2**21  # 8 MiB stay in a CPU's cache: a fifth faster than four times as many
+CHUNK_LOGITS = 2**21  # 8 MiB fit into a CPU's cache: a fifth faster than four times as many
 
 
 def chunked_cross_entropy(
@@ -30,52 +30,53 @@ def chunked_cross_entropy(
 ) -> jax.Array:
     """Cross-entropy of every example in nats, ``lse(z) - z_y`` with logits ``z = W h + b``.
 
-    An example whose label is ``ignore_index`` or no class has loss 0 and no gradient, whatever its
-    hidden state. That is not reported here: whoever sums the losses by label counts those examples.
+    An example whose label is ``ignore_index`` or out of range has loss 0 and no gradient, whatever
+    its hidden state. `LossByClass` counts such examples.
 
-    Works inside ``jit``, ``vmap``, ``scan`` and ``shard_map``. To spread the examples over devices
-    use the last, with the weights replicated: without it a scan gathers them first, or refuses if
-    the mesh is explicit. Second derivatives are ``jvp`` of ``grad``; forward mode alone fails.
+    Works inside ``jit``, ``vmap``, ``scan`` and ``shard_map``. To distribute the examples over
+    devices, use ``shard_map`` with replicated weights: otherwise the scan gathers the examples
+    first, or fails on a mesh with Explicit axes. Second derivatives require ``jvp`` of ``grad``;
+    forward mode alone fails.
 
     Args:
-      hidden: last hidden states ``[..., feature]``.
-      weight: of the output layer, ``[class, feature]``.
-      label: integers ``[...]``.
-      bias: of the output layer, ``[class]``; None is none.
-      class_axis: of ``weight``; 1 is the layout of a flax kernel, ``[feature, class]``.
-      chunk: at most so many examples have their logits in memory. None: about 8 MiB of them, but
-        never fewer examples than features, as reading ``weight`` and adding to its gradient would
-        then take longer, and more memory, than the logits.
-      keep: store the exponentials of all logits for the backward pass, ``[example, class]`` floats,
-        and do not make them again: a tenth faster where there is room.
+      hidden: Last hidden states ``[..., feature]``.
+      weight: Weight of the output layer, ``[class, feature]``.
+      label: Integers ``[...]``.
+      bias: Bias of the output layer, ``[class]``, or None.
+      class_axis: Axis of the classes in ``weight``; 1 for a flax kernel ``[feature, class]``.
+      chunk: Largest number of examples whose logits are in memory. None: about 8 MiB of logits, but
+        at least as many examples as features, since reading ``weight`` and adding to its gradient
+        would otherwise take more time and memory than the logits.
+      keep: Whether to store the exponentials of all logits, ``[example, class]`` floats, for the
+        backward pass: a tenth faster where memory allows.
       smoothing: ``a`` of label smoothing, ``(1 - a) (lse(z) - z_y) + a (lse(z) - mean(z))``.
-      ignore_index: label of the examples to leave out.
+      ignore_index: Label of the examples to leave out.
 
     Returns:
-      float32 ``[...]`` (float64 of float64). Products of bfloat16 are accumulated in float32, the
-      gradient of the weights over all chunks too; that of the logits is rounded to bfloat16.
+      float32 ``[...]`` (float64 for float64). Products of bfloat16 and the gradient of the weights
+      are accumulated in float32; the gradient of the logits is rounded to bfloat16.
 
     Raises:
-      TypeError: if labels are not integers, or anything else is not floats.
-      ValueError: if shapes disagree or an option is out of range.
+      TypeError: If labels are not integers, or other arrays are not floats.
+      ValueError: If shapes disagree or an option is out of range.
     """
     hidden, weight, label = jnp.asarray(hidden), jnp.asarray(weight), jnp.asarray(label)
     bias = None if bias is None else jnp.asarray(bias)
     _check(hidden, weight, label, bias, class_axis, chunk, smoothing)
     num_classes, num_features = weight.shape[class_axis], hidden.shape[-1]
-    if chunk is None:  # a power of two, or more
+    if chunk is None:  # a power of two, or the number of features
         chunk = max(1 << round(log2(max(CHUNK_LOGITS / num_classes, 1))), num_features)
 
     dtype = jnp.result_type(hidden, weight)
     hidden, weight = hidden.astype(dtype), weight.astype(dtype)
     bias = None if bias is None else bias.astype(jnp.promote_types(dtype, jnp.float32))
-    label = label.astype(jnp.result_type(label, jnp.int32))  # uint8 does not compare with 1000
+    label = label.astype(jnp.result_type(label, jnp.int32))  # uint8 cannot be compared with 1000
     valid = (label >= 0) & (label < num_classes)
     if ignore_index is not None:
         valid &= label != ignore_index
     target = jnp.where(valid, label, -1).astype(jnp.int32)
 
-    # All chunks have one size, as small as their number allows: less than a row of each is padding.
+    # All chunks have one size, the smallest for their number: padding is under one example a chunk.
     num_chunks = max(1, -(-label.size // chunk))
     size = -(-label.size // num_chunks)
     padding = num_chunks * size - label.size
@@ -102,7 +103,7 @@ def _forward(class_axis, smoothing, keep, hidden, weight, bias, target):
         top = logits.max(0)
         exponentials = jnp.exp(logits - top[None])
         log_sum = jnp.log(exponentials.sum(0))
-        # Logits are compared with the largest, so that a small loss keeps its digits.
+        # Differences from the largest logit, so that a small loss keeps its digits.
         picked = jnp.take_along_axis(logits, target[None], 0)[0]
         loss = log_sum - (1 - smoothing) * (picked - top)
         if smoothing:
@@ -132,7 +133,7 @@ def _backward(class_axis, smoothing, keep, saved, loss_grad):
             bias_grad += logits_grad.sum(1)
         logits_grad = logits_grad.astype(weight.dtype)
         weight_grad += _product(logits_grad, _kept(hidden, target), 1, 0)
-        # On a CPU [feature, example] is the faster way round.
+        # On a CPU, [feature, example] is faster.
         hidden_grad = _product(weight, logits_grad, class_axis, 0).astype(hidden.dtype)
         return (weight_grad, bias_grad), hidden_grad
 
@@ -142,35 +143,35 @@ def _backward(class_axis, smoothing, keep, saved, loss_grad):
     zeros = jax.tree.map(lambda like: jnp.zeros_like(like, loss_grad.dtype), (turned(weight), bias))
     each = (hidden, target, softmax, loss_grad)
     (weight_grad, bias_grad), hidden_grad = lax.scan(one, zeros, each)
-    # Masked once more: a zero gradient times a weight that is not finite would be NaN.
+    # Mask again: a zero gradient times a weight that is not finite would be NaN.
     hidden_grad = jnp.where(target[:, None] >= 0, hidden_grad, 0).swapaxes(1, 2)
     return hidden_grad, turned(weight_grad).astype(weight.dtype), bias_grad, None
 
 
 _losses.defvjp(_forward, _backward)
-# Outside jit, a scan would compile at every call.
+# Compiled here, as outside jit a scan compiles at every call.
 _compiled = jax.jit(_losses, static_argnums=(0, 1, 2))
 
 
 def _logits(class_axis, hidden, weight, bias, target):
-    """``[class, example]``: on a CPU this way round takes half the time."""
+    """Logits ``[class, example]``: on a CPU this order takes half the time."""
     logits = _product(weight, _kept(hidden, target), 1 - class_axis, 1)
     return logits if bias is None else logits + bias[:, None]
 
 
 def _kept(hidden, target):
-    """Zeros for masked examples: a zero gradient times a NaN would be NaN."""
+    """``hidden``, zero for masked examples: a zero gradient times a NaN would be NaN."""
     return jnp.where(target[:, None] >= 0, hidden, 0)
 
 
 def _product(a, b, axis_a, axis_b):
-    """Sum over one axis of each, in float32 at least."""
+    """Product summed over one axis of each, in at least float32."""
     dtype = jnp.promote_types(a.dtype, jnp.float32)
     return lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=dtype)
 
 
 def _varying_alike(*arrays):
-    """Arrays that vary over the same axes of a `shard_map`, as a scan and its sums must."""
+    """The arrays, made to vary over the same axes of a ``shard_map``, as a scan requires."""
     axes = {axis for array in jax.tree.leaves(arrays) for axis in jax.typeof(array).mat.varying}
 
     def vary(array):
@@ -205,6 +206,6 @@ def _check(hidden, weight, label, bias, class_axis, chunk, smoothing):
         )
     if bias is not None and bias.shape != (weight.shape[class_axis],):
         raise ValueError(
-            f"biases have shape {bias.shape}, weights {weight.shape}; give one bias a class, "
+            f"biases have shape {bias.shape}, weights {weight.shape}; give one bias per class, "
             f"({weight.shape[class_axis]},)."
         )

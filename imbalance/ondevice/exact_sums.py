@@ -1,8 +1,8 @@
-"""Sums of float32 numbers that lose nothing: whole numbers inside a sum, pairs of floats between.
+"""Sums of float32 numbers without rounding errors, by integers and by pairs of floats.
 
-The device has float32 only, in which a running sum of 10^8 losses drifts by whole per cents and a
-count stops at 2^24. Here the terms of one sum are cut into whole numbers, which add without
-rounding in any order and on any device; and sums are kept as pairs ``high + low`` with 48 bits.
+Accelerators compute in float32, in which a running sum of 10^8 losses drifts by several per cent
+and a count stops at 2^24. Here the terms of a sum are split into integers, which add without
+rounding in any order and on any device. Sums are stored as pairs ``high + low`` with 48 bits.
 """
 
 import math
@@ -13,17 +13,17 @@ import jax
 import jax.numpy as jnp
 
 Pair = tuple[jax.Array, jax.Array]  # high + low, float32 each
-KEPT_BITS = 40  # of the largest term of a sum, in each term
+KEPT_BITS = 40  # bits kept of each term, from the leading bit of the largest term of its sum
 
 
 class Reduction(NamedTuple):
-    """How terms are brought together in sums; lists have an array for each of several sums."""
+    """Assignment of terms to sums; lists hold one array per quantity to be summed."""
 
     total: Callable[[list[jax.Array]], list[jax.Array]]  # terms [...] to their sums [sum]
-    largest: Callable[[list[jax.Array]], list[jax.Array]]  # the largest of terms >= 0, likewise
-    spread: Callable[[list[jax.Array]], list[jax.Array]]  # from a number for each sum to its terms
-    number: int  # of terms in a sum, at most
-    axis_name: Any  # mesh axes whose devices hold parts of the sums; None: all is here
+    largest: Callable[[list[jax.Array]], list[jax.Array]]  # terms >= 0 to their maxima [sum]
+    spread: Callable[[list[jax.Array]], list[jax.Array]]  # numbers [sum] to the terms of each sum
+    number: int  # largest number of terms in a sum
+    axis_name: Any  # mesh axes whose devices hold parts of the sums; None: a single device
 
     def whole(self, terms: list[jax.Array]) -> list[jax.Array]:
         """Sums of int32 terms on all devices, int32."""
@@ -32,14 +32,14 @@ class Reduction(NamedTuple):
 
 
 def exact_sums(terms: list[Pair], into: Reduction) -> list[Pair]:
-    """Sums of pairs, right to 2^-40 of the largest term in each.
+    """Sums of pairs, accurate to 2^-40 of the largest term of each sum.
 
-    Every term is cut into digits that share the exponent of the largest term in its sum, short
-    enough that an int32 holds the sum of as many as there are. Whole numbers add without rounding,
-    in any order and on any device.
+    Every term is split into integer digits that share the exponent of the largest term in its sum.
+    Digits are short enough for an int32 to hold their sum. Integers add without rounding, in any
+    order and on any device.
 
     Raises:
-      ValueError: if there are more than 2^24 terms in a sum, on all devices together.
+      ValueError: If there are more than 2^24 terms in a sum, on all devices together.
     """
     axes = into.axis_name
     number = into.number * (1 if axes is None else jax.lax.psum(1, axes))
@@ -75,7 +75,7 @@ def _power_above(magnitude: jax.Array) -> jax.Array:
 
 
 def pair_of(whole: jax.Array) -> Pair:
-    """An int32 as a pair, exactly."""
+    """An int32 as an exact pair."""
     upper, lower = whole >> 16 << 16, whole & 0xFFFF
     return _quick_two_sum(upper.astype(jnp.float32), lower.astype(jnp.float32))
 
@@ -86,7 +86,7 @@ def scaled(a: Pair, power: jax.Array | float) -> Pair:
 
 
 def add(a: Pair, b: Pair) -> Pair:
-    """The sum of two pairs, right to about 2^-47."""
+    """The sum of two pairs, accurate to about 2^-47."""
     high, error = _two_sum(a[0], b[0])
     low, rest = _two_sum(a[1], b[1])
     high, low = _quick_two_sum(high, error + low)
@@ -94,23 +94,23 @@ def add(a: Pair, b: Pair) -> Pair:
 
 
 def _two_sum(a: jax.Array, b: jax.Array) -> Pair:
-    """``a + b`` exactly: what float32 holds, and what it misses (Knuth)."""
+    """``a + b`` exactly: the rounded sum and its error (Knuth)."""
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
 
 
 def _quick_two_sum(a: jax.Array, b: jax.Array) -> Pair:
-    """The same where ``|a| >= |b|``, or a is 0 (Dekker 1971)."""
+    """``a + b`` exactly, where ``|a| >= |b|`` or a is 0 (Dekker 1971)."""
     total = a + b
     return total, b - (total - a)
 
 
 def product(a: jax.Array, b: jax.Array) -> Pair:
-    """``a b`` exactly: what float32 holds, and what it misses (Dekker 1971)."""
+    """``a b`` exactly: the rounded product and its error (Dekker 1971)."""
 
     def split(x: jax.Array) -> Pair:
-        c = 4097.0 * x  # 2^12 + 1: the halves have 12 bits, whose products are exact
+        c = 4097.0 * x  # 2^12 + 1: the halves have 12 bits, so their products are exact
         big = c - (c - x)
         return big, x - big
 

@@ -1,4 +1,4 @@
-"""Twins of the analyzers in `imbalance.analysis` that run inside ``jit``."""
+"""Losses by class inside ``jit``."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +17,8 @@ from imbalance.analysis.sums import LARGEST_LOSS, MOMENTS
 from imbalance.ondevice.exact_sums import Pair, Reduction, add, exact_sums, pair_of, product
 
 LARGEST_WEIGHT = 2.0**40
-LARGEST_WEIGHTED_LOSS = 2.0**60  # the sum of the squares of 2^8 of them is a float32
-# Rows of the sums, before one for each moment; and segments after those of the classes.
+LARGEST_WEIGHTED_LOSS = 2.0**60  # the sum of 2^8 of its squares does not overflow float32
+# Rows of the sums, before those of the moments; and segments, after those of the classes.
 COUNT, DIVERGED, MOMENT = 0, 1, 2
 OUTSIDE = ("ignored", "out_of_range", "wrong_weight")
 
@@ -28,18 +28,19 @@ OUTSIDE = ("ignored", "out_of_range", "wrong_weight")
 )
 @dataclass(frozen=True, repr=False)
 class LossByClass:
-    """Sums of losses by class on the device: the functional twin of `imbalance.LossByClass`.
+    """Sums of losses by class on the device: a functional `imbalance.LossByClass`.
 
-    A pytree of two arrays: carry it through ``jit``, ``scan`` and ``vmap`` like parameters.
-    Make it with `create`, add batches with `update`, bring it home with `to_host`, where everything
-    is read. Sums are exact where float32 would drift (see `imbalance.ondevice.exact_sums`): counts to 2^48,
-    means to about 2^-40; and a batch laid over several devices gives the same bits as on one.
+    A pytree of two arrays: carry it through ``jit``, ``scan`` and ``vmap`` like parameters. Make it
+    with `create`, add batches with `update`, convert it with `to_host` to read the results. Sums do
+    not drift (see `imbalance.ondevice.exact_sums`): counts are exact to 2^48, means to about 2^-40.
+    A batch sharded over several devices gives the same bits as on one.
 
     Attributes:
-      high: float32 ``[sum, class + 3]``: count, diverged and the five moments of
-        `imbalance.analysis.sums.LossSums`. Behind the classes stand the examples left out.
-      low: what ``high`` misses, float32 ``[sum, class + 3]``.
-      ignore_index: a label that masks its example, or None.
+      high: Leading parts of the sums, float32 ``[sum, class + 3]``: count, diverged and the five
+        moments of `imbalance.analysis.sums.LossSums`. The last three columns count the examples
+        left out.
+      low: Rounding errors of ``high``, float32 ``[sum, class + 3]``.
+      ignore_index: Label that masks its example, or None.
     """
 
     high: jax.Array
@@ -48,10 +49,10 @@ class LossByClass:
 
     @classmethod
     def create(cls, num_classes: int, ignore_index: int | None = None) -> Self:
-        """Sums over no examples yet.
+        """Empty sums.
 
         Raises:
-          TypeError, ValueError: as `imbalance.LossByClass`.
+          TypeError, ValueError: As `imbalance.LossByClass`.
         """
         analysis.LossByClass(num_classes, ignore_index)  # for its checks
         shape = (MOMENT + len(MOMENTS), num_classes + len(OUTSIDE))
@@ -71,19 +72,19 @@ class LossByClass:
 
     @property
     def mean(self) -> jax.Array:
-        """Mean loss of each class, float32 ``[class]``; NaN where nothing was seen."""
+        """Mean loss of each class, float32 ``[class]``; NaN without examples."""
         weight, total = self._weight_and_total
         return total / weight
 
     @property
     def overall(self) -> jax.Array:
-        """Mean loss of all examples, float32 ``[]``; NaN if nothing was seen."""
+        """Mean loss of all examples, float32 ``[]``; NaN without examples."""
         weight, total = self._weight_and_total
         return jnp.sum(total) / jnp.sum(weight)
 
     @property
     def diverged(self) -> jax.Array:
-        """Examples of each class whose loss is in no mean, float32 ``[class]``."""
+        """Number of diverged losses of each class, which are in no mean, float32 ``[class]``."""
         return (self.high + self.low)[DIVERGED, : self.num_classes]
 
     @property
@@ -97,24 +98,24 @@ class LossByClass:
         weight: ArrayLike | None = None,
         axis_name: Any = None,
     ) -> Self:
-        """The sums with a batch added; what is left out is as in `imbalance.LossByClass.update`.
+        """The sums with a batch added; `imbalance.LossByClass.update` says what is left out.
 
-        Only sums by class move between devices: under ``jit`` with a batch that is sharded over
-        Auto or Explicit mesh axes, and under ``shard_map`` if ``axis_name`` is given. No gradient
-        flows through.
+        Only sums by class move between devices: under ``jit`` for a batch sharded over Auto or
+        Explicit mesh axes, and under ``shard_map`` if ``axis_name`` is given. Gradients are
+        stopped.
 
         Args:
-          loss: of each example, unreduced and not yet weighted, ``[...]``, of any float type.
-          label: class of each example, integers ``[...]``.
-          weight: of each example, ``[...]``, 0 to 2^40, or a boolean mask; None: 1 each. If one is
-            another number, `to_host` raises. A loss times its weight that is beyond 2^60 is counted
-            as diverged.
-          axis_name: inside ``shard_map``, the axis or axes over which the batch is laid: the sums
-            stay equal on all devices. Without it every device sums its own part until `psum`.
+          loss: Loss of each example, unreduced and unweighted, ``[...]``, of any float type.
+          label: Class of each example, integers ``[...]``.
+          weight: Weight of each example, ``[...]``, 0 to 2^40, or a boolean mask; None: 1 each.
+            `to_host` raises if a weight was out of range. A weighted loss beyond 2^60 is counted as
+            diverged.
+          axis_name: Mesh axes over which the batch is sharded, inside ``shard_map``: the sums stay
+            equal on all devices. None: every device sums its own part until `psum`.
 
         Raises:
-          TypeError: if labels are not integers.
-          ValueError: if shapes differ, or there are more than 2^24 examples.
+          TypeError: If labels are not integers.
+          ValueError: If shapes differ, or there are more than 2^24 examples.
         """
         loss, label = jnp.asarray(loss), jnp.asarray(label)
         weight = None if weight is None else jnp.asarray(weight)
@@ -138,16 +139,16 @@ class LossByClass:
         weight: ArrayLike | None = None,
         axis_name: Any = None,
     ) -> Self:
-        """The sums with a batch of soft labels added, as `imbalance.LossByClass.update_soft` tells.
+        """The sums with a batch of soft labels added, as `imbalance.LossByClass.update_soft`.
 
         Args:
-          loss: of each example were its label this class, ``[..., class]``.
-          target: share of each class, finite and 0 or more, ``[..., class]``.
-          weight: of each example, ``[...]``, or a boolean mask; None: 1 each.
-          axis_name: as in `update`.
+          loss: Loss of each example under each class as its label, ``[..., class]``.
+          target: Share of each class, finite and 0 or more, ``[..., class]``.
+          weight: Weight of each example, ``[...]``, or a boolean mask; None: 1 each.
+          axis_name: Mesh axes, as in `update`.
 
         Raises:
-          ValueError: if shapes differ, or there are more than 2^24 examples.
+          ValueError: If shapes differ, or there are more than 2^24 examples.
         """
         loss, target = jnp.asarray(loss), jnp.asarray(target)
         weight = None if weight is None else jnp.asarray(weight)
@@ -166,7 +167,7 @@ class LossByClass:
         """The sums of both streams.
 
         Raises:
-          ValueError: if they differ in their classes or in ``ignore_index``.
+          ValueError: If they differ in their classes or in ``ignore_index``.
         """
         if (self.high.shape, self.ignore_index) != (other.high.shape, other.ignore_index):
             raise ValueError(
@@ -179,7 +180,7 @@ class LossByClass:
         return type(self)(*add((self.high, self.low), (high, low)), self.ignore_index)
 
     def psum(self, axis_name: Any) -> Self:
-        """Inside ``shard_map``: the sums over all devices of these axes, each with its own part."""
+        """The sums over all devices of these axes, inside ``shard_map``."""
         across = Reduction(
             total=lambda terms: terms,
             largest=lambda terms: terms,
@@ -191,10 +192,10 @@ class LossByClass:
         return type(self)(*total, self.ignore_index)
 
     def to_host(self) -> analysis.LossByClass:
-        """What was summed, as NumPy arrays in float64 and int64, to be read there.
+        """The sums on the host, as NumPy arrays in float64 and int64.
 
         Raises:
-          ValueError: if the sums are of several runs or of one device only, or a weight was
+          ValueError: If the sums are of several runs, or differ between devices, or a weight was
             negative, not finite or beyond 2^40.
         """
         if self.high.ndim != 2:
@@ -225,17 +226,17 @@ class LossByClass:
 
 
 def merge_processes(losses: analysis.LossByClass) -> analysis.LossByClass:
-    """The sums that all processes hold, together; each must call it, and each gets the same.
+    """The sums of all processes; every process must call it and gets the same result.
 
-    For sums that `imbalance.LossByClass` made on every host of its own examples. Sums from the
-    device that saw a global batch hold all of it already.
+    For an `imbalance.LossByClass` that each host updated with its own examples. Sums on the device
+    over a global batch already contain all of it.
 
     Args:
-      losses: this process's own, with the same classes and ``ignore_index`` everywhere.
+      losses: Sums of this process, with the same classes and ``ignore_index`` in all of them.
     """
     exact = [losses.count, losses.diverged, [losses.ignored, losses.out_of_range]]
     numbers = np.concatenate([*exact, losses.moments.reshape(-1).view(np.int64)])
-    # As pairs of uint32, for the device would round 64 bits to 32.
+    # As pairs of uint32, since the device would round 64 bits to 32.
     gathered = multihost_utils.process_allgather(numbers.view(np.uint32), tiled=False)
     merged = analysis.LossByClass(losses.num_classes, losses.ignore_index)
     for row in np.asarray(gathered).reshape(jax.process_count(), -1):
@@ -250,11 +251,11 @@ def merge_processes(losses: analysis.LossByClass) -> analysis.LossByClass:
     return merged
 
 
-@partial(jax.jit, static_argnames=("axis_name", "soft"))  # also where the caller does not compile
+@partial(jax.jit, static_argnames=("axis_name", "soft"))  # for callers that do not compile
 def _updated(
     losses: LossByClass, arrays: tuple[jax.Array, ...], axis_name: Any, soft: bool = False
 ) -> LossByClass:
-    """``losses`` with a batch added: loss, label (or target) and perhaps weight."""
+    """``losses`` with a batch added: loss, label (or target) and optional weight."""
     if soft:
         sums = partial(_soft_sums, losses.num_classes)
     else:
@@ -263,8 +264,8 @@ def _updated(
     names = tuple(jax.tree.leaves(tuple(spec)))
     if axis_name is not None or not names:
         return losses._plus(*sums(*arrays, axis_name=axis_name))
-    # The batch is laid over Explicit axes: the compiler, which under Auto axes makes of this sums
-    # of parts by itself, refuses to guess here.
+    # The batch is sharded over Explicit axes. Auto axes need no shard_map: there the compiler sums
+    # each shard and adds the results; for Explicit axes it raises an error.
     parts = jax.shard_map(
         partial(sums, axis_name=names), mesh=mesh, in_specs=spec, out_specs=PartitionSpec()
     )
@@ -274,7 +275,7 @@ def _updated(
 
 
 def _layout(arrays: tuple[jax.Array, ...], axes: int) -> tuple[Any, PartitionSpec]:
-    """The mesh, and how the first ``axes`` of the first array that is laid over it are."""
+    """The mesh of the first sharded array, and the partition of its first ``axes`` axes."""
     shardings = [jax.typeof(array).sharding for array in arrays]
     specs = [PartitionSpec(*sharding.spec[:axes]) for sharding in shardings]
     laid = [i for i, spec in enumerate(specs) if any(spec)]
@@ -302,7 +303,7 @@ def _hard_sums(
     if ignore_index is not None:
         segment = jnp.where(label == ignore_index, num_classes, segment)
 
-    # The batch keeps its axes: as one, it would be gathered where it is laid over its second.
+    # The batch keeps its axes: flattened, a batch sharded over its second axis would be gathered.
     def beginning(values: jax.Array) -> jax.Array:
         return jnp.zeros((num_classes + len(OUTSIDE), values.shape[-1]), values.dtype)
 
@@ -368,7 +369,7 @@ def _sums(
     inside: jax.Array,
     into: Reduction,
 ) -> Pair:
-    """Counts and moments of what is ``inside`` a class, a pair of ``[sum, ...]``."""
+    """Counts and moments of the terms ``inside`` a class, a pair of ``[sum, ...]``."""
     loss = jax.lax.stop_gradient(loss).astype(jnp.float32)
     usable = jnp.abs(loss) <= LARGEST_LOSS  # not so for NaN
     if weight is not None:

@@ -1,7 +1,7 @@
-"""Problems of language: every position of a text is an example, the token after it its class.
+"""Language problems: every position of a text is an example, the token after it its class.
 
-A `Corpus` is token streams with their vocabulary: `docstrings`, which needs no file and no network,
-`text_folder` of one's own, or `synthetic`, whose lowest loss is known.
+A `Corpus` holds token streams and their vocabulary: `docstrings` needs no file and no network,
+`text_folder` reads your own text, and the lowest loss of `synthetic` is known.
 """
 
 import hashlib
@@ -39,11 +39,11 @@ class Corpus:
     """Streams of tokens.
 
     Attributes:
-      name: in results and messages.
-      settings: what defines the tokens, as JSON-able values.
-      num_classes: size of the vocabulary; classes that do not occur are in no bucket.
-      train: int32 ``[token]``.
-      validation: int32 ``[token]``, or None.
+      name: Name in results and messages.
+      settings: Settings that determine the tokens, as JSON values.
+      num_classes: Size of the vocabulary; classes that do not occur are in no bucket.
+      train: Training tokens, int32 ``[token]``.
+      validation: Validation tokens, int32 ``[token]``, or None.
     """
 
     name: str
@@ -59,9 +59,9 @@ def docstrings(max_tokens: int | None = None, tokenizer: Tokenizer | None = None
     The last tenth of the text is for validation.
 
     Args:
-      max_tokens: of the training stream, from the beginning; the vocabulary is then that of these
-        tokens, so that its tail stays as long as in any text of that length. None takes all.
-      tokenizer: what cuts it into tokens; None is basic English words.
+      max_tokens: Number of training tokens, from the beginning; the vocabulary is then that of
+        these tokens, so that its tail is as long as in any text of that length. None: all.
+      tokenizer: Tokeniser; None: basic English words.
     """
     splits = split_text(standard_library_docstrings())
     tokenizer = Words() if tokenizer is None else tokenizer
@@ -78,13 +78,13 @@ def text_folder(
     max_tokens: int | None = None,
     cache: str | PathLike | None = None,
 ) -> Corpus:
-    """A published corpus such as WikiText-2, from the folder of its files (section A.5).
+    """A corpus from a folder of text files, such as a published one like WikiText-2.
 
     Args:
-      path: the folder, with files as `imbalance.data.text.published_splits` knows them.
-      tokenizer: what cuts it into tokens; None is words.
-      max_tokens: as for `docstrings`.
-      cache: where tokens are kept, as `imbalance.data.corpus.tokenize` has it.
+      path: Folder with the files of `imbalance.data.text.published_splits`.
+      tokenizer: Tokeniser; None: basic English words.
+      max_tokens: Number of training tokens, as in `docstrings`.
+      cache: Folder of cached tokens, as in `imbalance.data.corpus.tokenize`.
     """
     tokenizer = Words() if tokenizer is None else tokenizer
     found = tokenize(published_splits(path), tokenizer, cache)
@@ -100,7 +100,7 @@ def _taken(
     num_classes: int,
     max_tokens: int | None,
 ) -> Corpus:
-    """The first tokens, their classes numbered anew; one more class is for all others."""
+    """The first tokens, with classes renumbered and one more class for all other tokens."""
     if max_tokens is not None and max_tokens < len(train):
         train = np.asarray(train[:max_tokens])
         counts = np.bincount(train, minlength=num_classes)
@@ -114,9 +114,9 @@ def _taken(
 
 
 def synthetic(counts: np.ndarray, predictability: float, length: int, seed: int = 0) -> Corpus:
-    """A stream of exactly the law ``counts / n``, and a second one for validation.
+    """A stream with exactly the law ``counts / n``, and a second one for validation.
 
-    See `imbalance.data.tokens.SyntheticTokens`, which knows the lowest loss of every class.
+    `imbalance.data.tokens.SyntheticTokens` gives the lowest possible loss of every class.
     """
     law = SyntheticTokens(counts, predictability, seed)
     settings = {"predictability": predictability, "train_tokens": length, "seed": seed}
@@ -126,7 +126,7 @@ def synthetic(counts: np.ndarray, predictability: float, length: int, seed: int 
 
 
 def _digest(tokens: np.ndarray) -> str:
-    """Tells streams apart whose settings agree, such as docstrings of two versions of Python."""
+    """Distinguishes streams of equal settings, such as docstrings of two versions of Python."""
     return hashlib.sha256(tokens.astype("<i4").tobytes()).hexdigest()[:16]
 
 
@@ -142,23 +142,25 @@ def next_token_problem(
 ) -> Problem:
     """A transformer that learns the next token of a corpus.
 
-    Held-out positions whose token the training text does not have weigh nothing: no model could
-    learn these.
+    Validation positions whose target does not occur in the training text have weight 0, as no model
+    could learn them.
 
     Args:
-      corpus: the tokens; ``architecture.num_classes`` must be its number of classes.
-      architecture: of the model.
-      length: positions of a row.
-      columns: cut the stream into so many long columns, and these into chunks of ``length``
-        (A.5, PTB): rows are ordered by chunk, so that batches of so many rows taken in order are
-        the paper's. The last chunk is filled up with positions of no weight. None cuts the stream
-        into blocks one after the other (A.5, WikiText-103).
-      chunk: as `imbalance.problems.tasks.next_token`.
-      noisy_evaluation: as `imbalance.problems.tasks.next_token`.
-      bucketing: the classes of each bucket.
+      corpus: Token streams; ``architecture.num_classes`` must be its number of classes.
+      architecture: Architecture of the model.
+      length: Number of positions of a row.
+      columns: Number of long columns into which the stream is cut, each then into chunks of
+        ``length``, as in the paper's runs on PTB. Rows are ordered by chunk, so that batches of
+        ``columns`` rows in order are the paper's. The last chunk is padded with positions of weight
+        0. None: consecutive blocks, as in the paper's runs on WikiText-103.
+      chunk: Largest number of examples with logits in memory, as in
+        `imbalance.problems.tasks.next_token`.
+      noisy_evaluation: Whether to evaluate with dropout, as in
+        `imbalance.problems.tasks.next_token`.
+      bucketing: Buckets of the classes, see `Bucketing`.
 
     Raises:
-      ValueError: if the number of classes differs, or the corpus is too short.
+      ValueError: If the number of classes differs, or the corpus is too short.
     """
     if architecture.num_classes != corpus.num_classes:
         raise ValueError(
@@ -196,16 +198,16 @@ def last_layer_problem(
     columns: int | None = None,
     bucketing: Bucketing = 10,
 ) -> Problem:
-    """Figure 5: the last layer of a transformer whose other parts stay as they began (B.4).
+    """The last layer of a transformer whose other layers stay as initialised (Figure 5).
 
-    Features are made once for each seed, so this is a linear softmax model on them.
+    Features are computed once for each seed, so this is a linear softmax model on them.
 
     Args:
-      corpus: the tokens.
-      width: features.
-      length: positions of a row.
-      columns: as for `next_token_problem`.
-      bucketing: the classes of each bucket.
+      corpus: Token streams.
+      width: Number of features.
+      length: Number of positions of a row.
+      columns: Number of long columns, as in `next_token_problem`.
+      bucketing: Buckets of the classes, see `Bucketing`.
     """
     tokens = _rows(corpus.train, length, columns)
 
@@ -275,7 +277,7 @@ def _frozen_features(num_classes: int, width: int, key: jax.Array, tokens: np.nd
     @jax.jit
     def features(key, tokens):
         model = FrozenFeatures(num_classes, width, rngs=nnx.Rngs(key))
-        # Rows by parts: attention over all of them at once would hold all scores.
+        # A few rows at a time: attention over all rows would hold all scores in memory.
         return jax.lax.map(lambda row: model(row[None])[0], tokens, batch_size=32)
 
     return features(key, jnp.asarray(tokens))

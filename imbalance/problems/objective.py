@@ -28,7 +28,7 @@ class Objective:
 
     @classmethod
     def reweighted(cls, counts: np.ndarray, power: float, l2: float) -> Self:
-        """Class weights ``n_k^-power``: 0.5 is the paper's 1/√π, 1 its 1/π (Appendix 5).
+        """Class weights ``n_k^-power``: 0.5 is the paper's 1/√π, 1 its 1/π.
 
         Args:
           counts: examples of each class, ``[class]``; classes without examples weigh nothing.

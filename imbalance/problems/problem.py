@@ -207,7 +207,7 @@ def digest_of(batch: Batch | None) -> str:
     digest.update(str(tree).encode())
     for leaf in map(np.ascontiguousarray, leaves):
         digest.update(f"{leaf.dtype.str}{leaf.shape}".encode())
-        digest.update(leaf.reshape(-1).view(np.uint8))
+        digest.update(leaf.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -219,7 +219,7 @@ def _rows(input: Any, label: ArrayLike, weight: ArrayLike | None) -> Batch:
         return leaf.astype(np.float32) if np.issubdtype(leaf.dtype, np.floating) else leaf
 
     label = np.asarray(label)
-    weight = np.ones(label.shape, np.float32) if weight is None else np.float32(weight)
+    weight = np.ones(label.shape) if weight is None else np.asarray(weight)
     if not np.issubdtype(label.dtype, np.integer):
         raise TypeError(f"labels are of dtype {label.dtype}; give integers.")
     if weight.shape != label.shape:
@@ -232,4 +232,4 @@ def _rows(input: Any, label: ArrayLike, weight: ArrayLike | None) -> Batch:
                 f"an input has {len(leaf)} rows and there are {len(label)} labels; give one row "
                 "of labels for each row of the input."
             )
-    return Batch(jax.tree.map(of_device, input), label.astype(np.int32), weight)
+    return Batch(jax.tree.map(of_device, input), label.astype(np.int32), weight.astype(np.float32))

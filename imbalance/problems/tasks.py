@@ -1,7 +1,7 @@
-"""A task is two pure functions: how parameters start, and the loss of every single example.
+"""Tasks: two pure functions, for the initial parameters and for the loss of every example.
 
-Losses are never reduced inside a task. The mean that is trained on, the buckets that are drawn and
-whatever a user computes all come from the same `Examples`, so they cannot disagree.
+A task never reduces losses. The mean in training, the losses by bucket and all other statistics
+come from the same `Examples`, so they cannot disagree.
 """
 
 from collections.abc import Callable
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from flax import nnx
 
 Params = Any  # a pytree of arrays
-Leaf = Any  # an array, or what stands for one in a tree: a shape, a sharding, an axis
+Leaf = Any  # an array, or what replaces one in a tree: a shape, a sharding, an axis
 
 
 class Batch(NamedTuple):
     """Rows of data; every leaf has the same leading axis ``[row, ...]``."""
 
-    input: Any  # a pytree of arrays, or None where the task needs no input
+    input: Any  # a pytree of arrays, or None if the task needs no input
     label: Leaf  # int32 [row, ...]
     weight: Leaf  # float32 [row, ...]; 0 masks padding
 
 
 class Examples(NamedTuple):
-    """What a task reports of each example (a sample, or a token position)."""
+    """Losses of the examples of a batch; an example is a row, or a token position."""
 
     loss: jax.Array  # float32 [example], nats
-    label: jax.Array  # int32 [example], the class analyses group by
+    label: jax.Array  # int32 [example], the class
     weight: jax.Array  # float32 [example]; 0 masks
 
 
 class Head(NamedTuple):
-    """The linear softmax layer that a model ends in: logits ``W x + b`` of features x."""
+    """The linear softmax layer at the end of a model: logits ``W x + b`` of features x."""
 
     features: jax.Array  # [example, feature]
     weight: jax.Array  # [class, feature]
@@ -47,23 +47,24 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """The contract between models and the engine."""
+    """The interface between models and the engine."""
 
     init: Callable[[jax.Array], Params]  # key -> parameters
-    per_example: Callable[[Params, Batch, jax.Array | None], Examples]  # key: None is deterministic
-    head: Callable[[Params, Batch], Head] | None = None  # None: it does not end in such a layer
+    per_example: Callable[[Params, Batch, jax.Array | None], Examples]  # no dropout if key is None
+    head: Callable[[Params, Batch], Head] | None = None  # None: the model has no such layer
 
 
 def classification(build: "Callable[..., nnx.Module]") -> Task:
-    """Cross-entropy of the model's logits against one label a row.
+    """Cross-entropy of the model's logits against one label per row.
 
     Args:
-      build: makes the flax module from its random streams, the keyword ``rngs``. The module maps ``Batch.input`` to
-        logits and names the axis of its classes in ``class_axis``. If it ends in a linear layer, a
-        method ``head`` maps the input to that layer's features, weight and bias (see `Head`).
+      build: Constructor of the flax module, with its random streams as keyword ``rngs``. The module
+        maps ``Batch.input`` to logits and names the axis of its classes in ``class_axis``. If it
+        ends in a linear layer, a method ``head`` maps the input to that layer's features, weight
+        and bias (see `Head`).
     """
-    # This seam is the only place that knows flax: outside it parameters are a plain pytree. Loading
-    # flax takes as long as half of JAX, so whoever needs no flax model does not wait for it.
+    # Only this module converts flax models; elsewhere parameters are a plain pytree. flax is slow
+    # to import, half as slow as JAX, so it is imported only for flax models.
     from flax import nnx
 
     model = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
@@ -87,7 +88,7 @@ def classification(build: "Callable[..., nnx.Module]") -> Task:
 
 
 KEPT_LOGITS = 2**26
-"""Up to so many logits of a step or microbatch are kept for the backward pass: 256 MiB."""
+"""Largest number of logits of a step or microbatch kept for the backward pass, 256 MiB."""
 
 
 def next_token(
@@ -96,18 +97,18 @@ def next_token(
     chunk: int | None = None,
     noisy_evaluation: bool = False,
 ) -> Task:
-    """Cross-entropy of a language model's next token at every position (sections A.5, B.3).
+    """Cross-entropy of a language model's next token at every position.
 
-    An example is a position: labels and weights ``[row, position]`` come back as ``[example]``.
+    An example is a position: labels and weights ``[row, position]`` are returned as ``[example]``.
 
     Args:
-      build: makes the flax module from its random streams, the keyword ``rngs``. Its method ``head`` takes
-        ``Batch.input`` and the key of the dropout's noise, or None, and returns the features
-        ``[row * position, feature]`` of its last layer, that layer's weight ``[class, feature]``
-        and its bias ``[class]`` or None.
-      chunk: at most so many examples have their logits in memory, as `chunked_cross_entropy`.
-      noisy_evaluation: where no key is given, drop what a fixed key says. All losses of the
-        paper's transformers were measured with dropout (B.7); without this no evaluation is.
+      build: Constructor of the flax module, with its random streams as keyword ``rngs``. Its method
+        ``head`` takes ``Batch.input`` and the random key of the dropout, or None, and returns the
+        features ``[row * position, feature]`` of its last layer, that layer's weight
+        ``[class, feature]`` and its bias ``[class]`` or None.
+      chunk: Largest number of examples with logits in memory, as in `chunked_cross_entropy`.
+      noisy_evaluation: Whether to apply dropout with a fixed key where no key is given, as in the
+        paper's evaluations of transformers. See "Evaluation and dropout" in docs/method.md.
     """
     from flax import nnx
 
@@ -133,14 +134,14 @@ def next_token(
 
 
 def quadratic(num_classes: int) -> Task:
-    """The weighted quadratic of section 3.1 and Figure 6.
+    """The weighted quadratic of Section 3.1 (Figure 6).
 
-    Class k has loss ``w_k² / 2`` and starts at ``w_k = 1``. The data's weights are the class
-    probabilities, so the objective is ``½ Σ π_k w_k²``.
+    Class k has loss ``w_k² / 2`` and starts at ``w_k = 1``. The weights of the examples are the
+    class probabilities, so the objective is ``½ Σ π_k w_k²``.
     """
 
     def init(key: jax.Array) -> Params:
-        del key  # the start is the same for every seed
+        del key  # all seeds have the same initial parameters
         return {"weight": jnp.ones(num_classes)}
 
     def per_example(params: Params, batch: Batch, key: jax.Array | None) -> Examples:
@@ -153,7 +154,7 @@ def quadratic(num_classes: int) -> Task:
 def accumulate(function: Callable[[Batch, Any], Any], batch: Batch) -> Any:
     """Sum of ``function(microbatch, index)`` over the leading axis of ``batch [micro, row, ...]``.
 
-    Only one microbatch is worked on at a time, so memory does not grow with their number.
+    One microbatch is processed at a time, so memory does not grow with their number.
     """
     count = batch.weight.shape[0]
     if count == 1:

@@ -6,11 +6,10 @@ or saved here.
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-import optax
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
 from imbalance.analysis.labelled import DIVERGED, DIVERGED_FACTOR, at_only
-from imbalance.training.optimizers import OPTIMIZERS, Optimizer
+from imbalance.training.optimizers import OPTIMIZERS
 
 # In turn, for optimizers that have no colour.
 OTHER_COLOURS = ("#888888", "#6699CC", "#117733", "#EE99AA", "#882255")
@@ -51,16 +50,27 @@ def panels(
     return figure, axes
 
 
-def looks(optimizer: str, dataset: xr.Dataset | None = None) -> Optimizer:
-    """Label, colour and momentum of an optimizer: as its dataset says, else as our table says."""
-    known = OPTIMIZERS.get(optimizer, Optimizer(optax.identity, label=optimizer))
+class Looks(NamedTuple):
+    """How an optimizer is named and drawn."""
+
+    label: str
+    colour: str | None
+    momentum: bool
+
+
+def looks(optimizer: str, dataset: xr.Dataset | None = None) -> Looks:
+    """The looks of an optimizer: as its dataset says, else as `OPTIMIZERS` says."""
     if dataset is None or "label" not in dataset.coords:
-        return known
+        known = OPTIMIZERS.get(optimizer)
+        return (
+            Looks(known.label, known.colour, known.momentum)
+            if known
+            else Looks(optimizer, None, True)
+        )
     one = dataset[["label", "colour", "momentum"]]
     if "optimizer" in one.dims:
         one = one.sel(optimizer=optimizer)
-    colour = str(one["colour"].item()) or None
-    return Optimizer(known.rule, str(one["label"].item()), colour, bool(one["momentum"].item()))
+    return Looks(one["label"].item(), one["colour"].item() or None, bool(one["momentum"].item()))
 
 
 def label(optimizer: str, dataset: xr.Dataset | None = None) -> str:
@@ -75,11 +85,11 @@ def line_style(
 
     Optimizers that have no colour of their own get different ones ``among`` those drawn.
     """
-    one = looks(optimizer, dataset)
-    without = [o for o in dict.fromkeys((*among, optimizer)) if not looks(o, dataset).colour]
-    turn = without.index(optimizer) if optimizer in without else 0
-    colour = one.colour or OTHER_COLOURS[turn % len(OTHER_COLOURS)]
-    return {"color": colour, "linestyle": "-" if one.momentum else "--"}
+    _, colour, momentum = looks(optimizer, dataset)
+    if not colour:
+        others = [o for o in dict.fromkeys((*among, optimizer)) if not looks(o, dataset).colour]
+        colour = OTHER_COLOURS[others.index(optimizer) % len(OTHER_COLOURS)]
+    return {"color": colour, "linestyle": "-" if momentum else "--"}
 
 
 def bucket_colours(num_buckets: int) -> np.ndarray:

@@ -19,7 +19,8 @@ class Progress:
     """
 
     def __init__(self, flops: float, file: TextIO | None = None):
-        file = file or sys.stderr
+        file = sys.stderr if file is None else file
+        assert file is not None
         layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
         total = max(flops / 1e9, 1e-9)
         self._terminal = file.isatty()

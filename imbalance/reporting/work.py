@@ -69,7 +69,7 @@ def runs_of(experiment: Experiment, options: Options) -> dict[Any, list[Run]]:
     sweeps = experiment.sweeps(options.scale)
     if len(sweeps) > 1 and not experiment.over:
         raise ValueError(
-            f"{experiment.name} has {len(sweeps)} sweeps; name in Experiment(over=...) what differs."
+            f"{experiment.name} has {len(sweeps)} sweeps; say what differs: Experiment(over=...)."
         )
     known = {optimizer for sweep in sweeps.values() for optimizer in sweep.learning_rates}
     for name in options.only:

@@ -176,13 +176,14 @@ def _begin(share: Share, cores: Sequence[int], events: queue.SimpleQueue) -> sub
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    assert process.stdin and process.stdout
+    output = process.stdout
+    assert process.stdin and output
     told = {**asdict(share), "cores": list(cores), "parent": os.getpid()}
     process.stdin.write(json.dumps(told) + "\n")
     process.stdin.close()
 
     def listen() -> None:
-        for line in process.stdout:
+        for line in output:
             events.put(tuple(json.loads(line)))
         code = process.wait()
         how = f"worker {share.index + 1} of {share.jobs} "

@@ -26,6 +26,7 @@ STATUS = {
 }
 FORMAT = "imbalance dataset 2"
 RUN_DIMS = ("optimizer", "learning_rate", "seed")
+LOOKS = ("label", "colour", "momentum")
 COORDINATES = {
     "optimizer": {"long_name": "optimizer, by its name in the sweep"},
     "label": {"long_name": "optimizer, as figures name it"},
@@ -79,8 +80,16 @@ def join(pieces: Iterable[xr.Dataset], over: str | None = None) -> xr.Dataset:
 
 def concat(parts: Sequence[xr.Dataset], dim: str) -> xr.Dataset:
     """Datasets along a dimension; what one of them does not have was not run."""
-    return xr.concat(
-        parts,
+    looks = {
+        name: values
+        for part in parts
+        if "label" in part.coords
+        for name, *values in zip(
+            part["optimizer"].values, *(part[look].values for look in LOOKS), strict=True
+        )
+    }
+    joined = xr.concat(
+        [part.drop_vars(LOOKS, errors="ignore") for part in parts],
         dim=dim,
         data_vars="minimal",
         coords="minimal",
@@ -88,6 +97,13 @@ def concat(parts: Sequence[xr.Dataset], dim: str) -> xr.Dataset:
         join="outer",
         combine_attrs="drop_conflicts",
         fill_value={"status": np.int8(NOT_RUN)},
+    )
+    if not looks:
+        return joined
+    # Known of each optimizer, wherever it was run; outer joins would leave gaps.
+    columns = zip(*(looks[name] for name in joined["optimizer"].values), strict=True)
+    return joined.assign_coords(
+        {look: ("optimizer", list(column)) for look, column in zip(LOOKS, columns, strict=True)}
     )
 
 

@@ -24,7 +24,7 @@ def fact_probabilities(num_facts: int, mass: float = 0.8, share: float = 0.2) ->
     """Weights of the facts, float64 ``[fact]``: the frequent ``share`` of them holds ``mass``.
 
     Raises:
-      ValueError: unless both numbers lie between 0 and 1 and leave facts of both kinds.
+      ValueError: Unless both numbers lie between 0 and 1 and leave facts of both kinds.
     """
     frequent = round(share * num_facts)
     if not (0 < mass < 1 and 0 < frequent < num_facts):
@@ -47,7 +47,7 @@ def coupled_embeddings(num_facts: int) -> Embeddings:
     ``Ẽ = I ⊗ R(3.638, 2.949, 5.218)`` and ``E = I ⊗ R(1.715, .876, 3.098)``, as in Wang et al.
 
     Raises:
-      ValueError: if the number of facts is not a multiple of 3.
+      ValueError: If the number of facts is not a multiple of 3.
     """
     if num_facts < 3 or num_facts % 3:
         raise ValueError(f"{num_facts} facts; give a multiple of 3.")
@@ -66,7 +66,7 @@ def descent_direction(
     singular vectors for "muon".
 
     Raises:
-      ValueError: for an unknown rule.
+      ValueError: For an unknown rule.
     """
     predicted = _softmax(embeddings.values.T @ weight @ embeddings.keys)
     errors = (np.eye(len(probability)) - predicted) * probability
@@ -93,7 +93,7 @@ def one_step(
     with r below 1, so that max - min goes to ``1 - ε``.
 
     Raises:
-      ValueError: for an unknown rule, or ε not between 0 and 1.
+      ValueError: For an unknown rule, or ε not between 0 and 1.
     """
     if not 0 < epsilon < 1:
         raise ValueError(f"epsilon is {epsilon}; give a number between 0 and 1.")

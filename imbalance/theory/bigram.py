@@ -28,12 +28,12 @@ def zipf_gd(dimension: int, exponent: float, step: ArrayLike) -> np.ndarray:
     The conditional frequencies drop out, as they follow the same law in every context.
 
     Args:
-      dimension: number of tokens d.
-      exponent: exponent α, above 0.
-      step: steps t, ``[step]``.
+      dimension: Number of tokens d.
+      exponent: Exponent α, above 0.
+      step: Steps t, ``[step]``.
 
     Raises:
-      ValueError: for no token, an exponent not above 0 or a negative step.
+      ValueError: For no token, an exponent not above 0 or a negative step.
     """
     share = _powers(dimension, exponent)
     with np.errstate(divide="ignore"):  # the first token is fitted in one step: log 0
@@ -87,13 +87,13 @@ def zipf_sign(dimension: int, exponent: float, steps: int, phi: ArrayLike) -> np
     of steps and is near η after an odd one (`sign_relative_loss`).
 
     Args:
-      dimension: number of tokens d.
-      exponent: exponent α.
-      steps: number of steps T, 1 or more.
-      phi: values of φ, 1 to d, ``[phi]``.
+      dimension: Number of tokens d.
+      exponent: Exponent α.
+      steps: Number of steps T, 1 or more.
+      phi: Values of φ, 1 to d, ``[phi]``.
 
     Raises:
-      ValueError: if an argument is out of its range.
+      ValueError: If an argument is out of its range.
     """
     if steps < 1:
         raise ValueError(f"{steps} steps; give 1 or more.")
@@ -155,12 +155,12 @@ def steps_to(loss: Callable[[int], float], target: float, most: int = 10**9) -> 
     """First step at which a falling loss is at most ``target``, by bisection.
 
     Args:
-      loss: loss as a function of the step; it must not rise.
-      target: loss to reach.
-      most: last step to try.
+      loss: Loss as a function of the step; it must not rise.
+      target: Loss to reach.
+      most: Last step to try.
 
     Raises:
-      ValueError: if the loss is above the target even at ``most``.
+      ValueError: If the loss is above the target even at ``most``.
     """
     if loss(0) <= target:
         return 0
@@ -179,10 +179,10 @@ def bigrams_of(tokens: ArrayLike) -> Bigrams:
     """Frequencies of a text's pairs of adjacent tokens, for the two functions below.
 
     Args:
-      tokens: integers ``[position]``, 0 or more.
+      tokens: Integers ``[position]``, 0 or more.
 
     Raises:
-      ValueError: for fewer than two tokens or a negative one.
+      ValueError: For fewer than two tokens or a negative one.
     """
     tokens = np.asarray(tokens, np.int64)
     if tokens.ndim != 1 or tokens.size < 2 or tokens.min() < 0:

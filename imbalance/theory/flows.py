@@ -21,7 +21,7 @@ def loss_of_margin(margin: ArrayLike, num_classes: int) -> np.ndarray:
     """``ℓ = log(1 + (c - 1) e^-u)`` in nats, of any shape; ``log c`` at margin 0.
 
     Raises:
-      ValueError: for fewer than two classes.
+      ValueError: For fewer than two classes.
     """
     _check_classes(num_classes)
     return np.logaddexp(0, math.log(num_classes - 1) - np.asarray(margin, np.float64))
@@ -36,11 +36,11 @@ def gradient_flow_margin(scaled_time: ArrayLike, num_classes: int) -> np.ndarray
     the digits that cancel where u is small.
 
     Args:
-      scaled_time: scaled time τ, 0 or more, of any shape.
-      num_classes: number of classes c.
+      scaled_time: Scaled time τ, 0 or more, of any shape.
+      num_classes: Number of classes c.
 
     Raises:
-      ValueError: for fewer than two classes, or a time that is negative or not finite.
+      ValueError: For fewer than two classes, or a time that is negative or not finite.
     """
     _check_classes(num_classes)
     tau = _checked_time(scaled_time)
@@ -63,15 +63,15 @@ def gradient_flow_loss(probability: ArrayLike, time: ArrayLike, num_classes: int
     proportional to its frequency.
 
     Args:
-      probability: probabilities π, ``[class]``.
-      time: times t, ``[time]``.
-      num_classes: number of classes c; some may be left out of ``probability``.
+      probability: Probabilities π, ``[class]``.
+      time: Times t, ``[time]``.
+      num_classes: Number of classes c; some may be left out of ``probability``.
 
     Returns:
       float64 ``[time, class]``.
 
     Raises:
-      ValueError: as `gradient_flow_margin`.
+      ValueError: As `gradient_flow_margin`.
     """
     tau = np.outer(_checked_time(time), _checked_time(probability))
     return loss_of_margin(gradient_flow_margin(tau, num_classes), num_classes)
@@ -81,7 +81,7 @@ def gradient_flow_bounds(scaled_time: ArrayLike, num_classes: int) -> tuple[np.n
     """``(c - 1) / (2 c τ) <= ℓ <= (c - 1) / τ`` for ``τ = π_k t >= 1`` (Theorem 3).
 
     Raises:
-      ValueError: for fewer than two classes, or a scaled time below 1.
+      ValueError: For fewer than two classes, or a scaled time below 1.
     """
     _check_classes(num_classes)
     tau = _checked_time(scaled_time)
@@ -98,7 +98,7 @@ def sign_flow_loss(time: ArrayLike, num_classes: int) -> np.ndarray:
     The paper prints the rate ``e^-ct``: see "The rate of sign flow" in docs/method.md.
 
     Raises:
-      ValueError: for fewer than two classes, or a time that is negative or not finite.
+      ValueError: For fewer than two classes, or a time that is negative or not finite.
     """
     return loss_of_margin(2 * _checked_time(time), num_classes)
 

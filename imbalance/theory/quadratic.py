@@ -14,16 +14,16 @@ def quadratic_gd(probability: ArrayLike, learning_rate: float, step: ArrayLike) 
     """Weights of gradient descent, ``w_k(t) = (1 - η π_k)^t``.
 
     Args:
-      probability: probabilities π, ``[class]``; need not sum to one.
-      learning_rate: learning rate η; weights grow beyond `quadratic_stability_limit`.
-      step: steps t, integers ``[step]``, 0 or more.
+      probability: Probabilities π, ``[class]``; need not sum to one.
+      learning_rate: Learning rate η; weights grow beyond `quadratic_stability_limit`.
+      step: Steps t, integers ``[step]``, 0 or more.
 
     Returns:
       float64 ``[step, class]``.
 
     Raises:
-      TypeError: if steps are not integers.
-      ValueError: if an array is not one-dimensional, a probability or step is negative, or the
+      TypeError: If steps are not integers.
+      ValueError: If an array is not one-dimensional, a probability or step is negative, or the
         learning rate is not positive and finite.
     """
     _check_rate(learning_rate)
@@ -42,15 +42,15 @@ def quadratic_sign(learning_rate: float, step: ArrayLike) -> np.ndarray:
     the other side of zero, and is then one step out of phase.
 
     Args:
-      learning_rate: learning rate η.
-      step: steps t, integers ``[step]``, 0 or more.
+      learning_rate: Learning rate η.
+      step: Steps t, integers ``[step]``, 0 or more.
 
     Returns:
       float64 ``[step]``.
 
     Raises:
-      TypeError: if steps are not integers.
-      ValueError: if steps are not one-dimensional or one is negative, or the learning rate is not
+      TypeError: If steps are not integers.
+      ValueError: If steps are not one-dimensional or one is negative, or the learning rate is not
         positive and finite.
     """
     _check_rate(learning_rate)
@@ -70,10 +70,10 @@ def quadratic_stability_limit(probability: ArrayLike) -> float:
     docs/method.md.
 
     Args:
-      probability: probabilities π, ``[class]``; need not sum to one.
+      probability: Probabilities π, ``[class]``; need not sum to one.
 
     Raises:
-      ValueError: if probabilities are not one-dimensional, one is negative or not finite, or none
+      ValueError: If probabilities are not one-dimensional, one is negative or not finite, or none
         is positive.
     """
     largest = _checked_probability(probability).max(initial=0.0)

@@ -35,7 +35,7 @@ def excess_at_start(num_classes: int, exponent: float = 1.0) -> float:
     """``L(0) - L* = log d - H(π)``, nats.
 
     Raises:
-      ValueError: as `zipf_probabilities`.
+      ValueError: As `zipf_probabilities`.
     """
     probability = zipf_probabilities(num_classes, exponent)
     return math.log(num_classes) + float(probability @ np.log(probability))
@@ -47,7 +47,7 @@ def euclidean_bound(num_classes: int, exponent: float = 1.0) -> Bound:
     D² grows like ``α² d``: every rare class contributes.
 
     Raises:
-      ValueError: as `zipf_probabilities`.
+      ValueError: As `zipf_probabilities`.
     """
     optimum = np.log(zipf_probabilities(num_classes, exponent))
     return Bound(0.5, float(np.linalg.norm(optimum - optimum.mean())))
@@ -57,7 +57,7 @@ def maximum_bound(num_classes: int, exponent: float = 1.0) -> Bound:
     """Constants of sign descent: ``S ≤ 1`` and ``D = (α log d) / 2``, so ``S D² ≤ α² log² d / 4``.
 
     Raises:
-      ValueError: as `zipf_probabilities`.
+      ValueError: As `zipf_probabilities`.
     """
     optimum = np.log(zipf_probabilities(num_classes, exponent))
     return Bound(1.0, float(np.ptp(optimum)) / 2)
@@ -75,16 +75,16 @@ def excess_after(
     """``L(w_T) - L*`` after T steps from zero at each learning rate, nats, float64 ``[rate]``.
 
     Args:
-      rule: update rule: "gd" adds ``-η ∇L``, "normalized_gd" ``-η ∇L / ‖∇L‖``, "sign"
+      rule: Update rule: "gd" adds ``-η ∇L``, "normalized_gd" ``-η ∇L / ‖∇L‖``, "sign"
         ``-η sign(∇L)``.
-      num_classes: number of classes d.
-      learning_rates: learning rates η, ``[rate]``.
-      steps: number of steps T.
-      exponent: exponent α.
-      decay: whether the rate decays linearly from η to zero.
+      num_classes: Number of classes d.
+      learning_rates: Learning rates η, ``[rate]``.
+      steps: Number of steps T.
+      exponent: Exponent α.
+      decay: Whether the rate decays linearly from η to zero.
 
     Raises:
-      ValueError: for an unknown rule, no step, a rate that is not above 0, or as
+      ValueError: For an unknown rule, no step, a rate that is not above 0, or as
         `zipf_probabilities`.
     """
     if rule not in RULES:

@@ -9,7 +9,7 @@ def zipf_probabilities(num_classes: int, exponent: float = 1.0) -> np.ndarray:
     """``π_k ∝ k^-exponent`` for ranks ``k = 1 .. num_classes``, float64 ``[class]``, sum 1.
 
     Raises:
-      ValueError: if there is not one class, or the exponent is not finite.
+      ValueError: If there is not one class, or the exponent is not finite.
     """
     if num_classes < 1 or not math.isfinite(exponent):
         raise ValueError(
@@ -31,7 +31,7 @@ def frequent_ranks(num_classes: int) -> int:
     The paper takes ``K = c / log c``: see "Frequent classes under Zipf's law" in docs/method.md.
 
     Raises:
-      ValueError: for fewer than three classes, of which the logarithm is below one.
+      ValueError: For fewer than three classes, of which the logarithm is below one.
     """
     if num_classes < 3:
         raise ValueError(f"{num_classes} classes; give 3 or more.")

@@ -98,9 +98,9 @@ class Maker:
         of_seed = seed if plan.problem.data_by_seed else 0
         known = self._rows
         if known is None or known[0] is not plan.sweep or known[1] != of_seed:
-            known = self._rows = None  # before others are made: two may not fit
-            self._rows = (plan.sweep, of_seed, _to_device(plan, seed))
-        return self._rows[2]
+            self._rows = known = None  # before others are made: two may not fit
+            self._rows = known = (plan.sweep, of_seed, _to_device(plan, seed))
+        return known[2]
 
 
 def _to_device(plan: Plan, seed: int) -> Rows:
@@ -147,7 +147,7 @@ class _Walk:
         arrays |= {f"found {name}": np.stack(values) for name, values in self.found.items()}
         arrays |= {"train_loss": self.train_loss, "place": np.array([self.step, self.measured])}
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
+        np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
         return buffer.getvalue()
 
     def restore(self, data: bytes) -> None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,27 +38,27 @@ class Optimizer:
 
 
 class AdamState(NamedTuple):
-    """Moments of the gradient, and how many were seen."""
+    """Moments of the gradient, and how many gradients were seen."""
 
     count: jax.Array  # int32 []
-    first: optax.Params
-    second: optax.Params
+    first: Any  # as the parameters; None without momentum
+    second: Any  # as the parameters
 
 
 def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8):
     """Adam's direction, its bias correction right to float32.
 
-    `optax.scale_by_adam` takes ``1 - b2^t`` in float32, which at t = 1 has lost three of its seven
-    digits; without momentum at a large rate a run is 3e-3 off after some dozen steps. Here it is
-    ``-expm1(t log b2)`` with the logarithm taken in float64, so that trajectories are PyTorch's,
-    where the correction is a float64 number. For ``b1 = 0`` the first moment is the gradient.
+    `optax.scale_by_adam` takes ``1 - b2^t`` in float32, which loses digits at small t; without
+    momentum at a large rate a run is 3e-3 off after some dozen steps. Here it is ``-expm1(t log
+    b2)`` with the logarithm taken in float64, so that trajectories are PyTorch's, where the
+    correction is a float64 number. For ``b1 = 0`` the first moment is the gradient.
     """
 
     def init(params: optax.Params) -> AdamState:
         zeros = optax.tree.zeros_like(params)
         return AdamState(jnp.zeros([], jnp.int32), zeros if b1 else None, zeros)
 
-    def update(updates, state: AdamState, params=None):
+    def update(updates: Any, state: Any, params: Any = None):
         del params
         count = state.count + 1
         first = optax.tree.update_moment(updates, state.first, b1, 1) if b1 else updates
@@ -83,7 +83,7 @@ def adam(learning_rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8):
 
 
 def adamw(learning_rate, b1: float = 0.9, b2: float = 0.95, weight_decay: float = 0.01):
-    """AdamW with decay of weight matrices only, as the paper has it for GPT-2."""
+    """AdamW that decays all parameters with two axes or more, embeddings among them."""
     return optax.chain(
         scale_by_adam(b1, b2),
         optax.add_decayed_weights(weight_decay, mask=_matrices),

@@ -35,6 +35,7 @@ from imbalance.training.sweep import Sweep, default_stops
 
 PROCESS = os.urandom(16).hex()
 _COMPILED: dict[str, Any] = {}  # by digest: equal programs are compiled once
+KEPT_PROGRAMS = 64  # compiled ones; beyond them the oldest goes
 
 
 class Rows(NamedTuple):
@@ -68,6 +69,8 @@ class Traced:
         """The compiled program, made once for all equal functions."""
         where = f"{self.digest} {jax.devices()}"
         if where not in _COMPILED:
+            if len(_COMPILED) >= KEPT_PROGRAMS:
+                del _COMPILED[next(iter(_COMPILED))]
             _COMPILED[where] = self._traced.lower().compile()
         return _COMPILED[where]
 
@@ -203,7 +206,10 @@ class Plan:
             for program, (probe, stops) in zip(measure, self.measurements, strict=True)
         ]
         together = "alone" if run_alone() else "together"
-        options = [jax.config.jax_threefry_partitionable, str(jax.config.jax_default_prng_impl)]
+        options = [
+            str(getattr(jax.config, name))  # of random numbers, which programs do not show
+            for name in ("jax_threefry_partitionable", "jax_default_prng_impl")
+        ]
         return _digest(
             start.digest, advance.digest, objective, self.steps, measured, together, options
         )

@@ -3,10 +3,12 @@
 What carries them out is `imbalance.training.running`.
 """
 
+import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,6 +126,11 @@ class Sweep:
             "problem": {"name": self.problem.name, **self.problem.settings},
             "buckets": self.problem.bucketing,
             "learning_rates": {name: list(rates) for name, rates in self.learning_rates.items()},
+            "own_optimizers": {
+                name: _source(optimizer_named(name, self.optimizers).rule)
+                for name in self.learning_rates
+                if self.optimizers[name] is not OPTIMIZERS.get(name)
+            },
             "stops": self.stops,
             "probes": [probe.name for probe in self.probes],
             **{name: getattr(self, name) for name in (*plain, "measured_rows", "precision")},
@@ -135,6 +142,16 @@ class Sweep:
         """Useful floating-point operations of a step of one run."""
         rows = self.problem.num_rows
         return self.problem.flops_per_step * (self.batch_size or rows) / rows
+
+
+def _source(rule: Rule) -> str:
+    """The source of a user's own rule, as far as Python knows it; else its name."""
+    while isinstance(rule, partial):
+        rule = rule.func
+    try:
+        return inspect.getsource(rule if inspect.isroutine(rule) else type(rule))
+    except (OSError, TypeError):
+        return str(getattr(rule, "__qualname__", type(rule).__name__))
 
 
 def _check_rates(what: str, rates: Sequence[float]) -> None:
