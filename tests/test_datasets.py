@@ -79,7 +79,6 @@ def test_sweeps_that_differ_are_laid_along_their_difference():
     found = datasets.join(parts, over="weighting")
     assert found["weighting"].values.tolist() == [0.5, 0.0]
     assert found["status"].dims == ("weighting", *RUN_DIMS)
-    assert found["class_count"].dims == ("class",)
 
 
 GD, ADAM = ("GD", "black", False), ("Adam", "", True)

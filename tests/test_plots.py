@@ -5,10 +5,11 @@ import pytest
 import xarray as xr
 
 from imbalance import FrequencyBuckets, LossByClass
+from imbalance.analysis.labelled import DIVERGED, at_best, at_fixed, compare
 from imbalance.reporting import plots
-from imbalance.storage import results
-from imbalance.analysis.labelled import at_best, at_fixed, compare
+from imbalance.storage.datasets import join
 from imbalance.storage.records import Record, load_record
+from imbalance.training.optimizers import OPTIMIZERS
 
 
 @pytest.fixture(autouse=True)
@@ -144,9 +145,11 @@ def test_rates_are_written_as_half_powers_of_ten(rate, text):
     [
         ("gd", "GD", "--"),
         ("gd+m", "GD +m", "-"),
-        ("adamw+m", "AdamW +m", "-"),
+        ("adam", "Adam", "-"),
+        ("adam_without_momentum", "Adam, no momentum", "--"),
+        ("adamw", "AdamW", "-"),
         ("sign_of_momentum", "sign of momentum", "-"),
-        ("mine", "mine", "--"),
+        ("mine", "mine", "-"),
     ],
 )
 def test_momentum_is_named_and_drawn_solid(optimizer, name, line):
@@ -156,9 +159,41 @@ def test_momentum_is_named_and_drawn_solid(optimizer, name, line):
 
 @pytest.mark.parametrize("known", ["gd", "adam"])
 def test_optimizers_without_a_colour_get_different_ones(known):
-    names = [known, "mine", "mine+m", "yours"]
+    names = [known, "mine", "ours", "yours"]
     colours = [plots.line_style(name, names)["color"] for name in names]
-    assert colours == [plots.COLOURS[known], "#888888", "#888888", "#6699CC"]
+    assert colours == [OPTIMIZERS[known].colour, *plots.OTHER_COLOURS[:3]]
+
+
+@pytest.fixture
+def own(chosen):
+    """Results in which Adam has other looks, as its experiment declared them."""
+    changed = {"label": ["GD", "mine"], "colour": ["#000000", "pink"], "momentum": [False, False]}
+    return chosen.assign_coords({name: ("optimizer", v) for name, v in changed.items()})
+
+
+def test_an_optimizer_looks_as_its_results_say(own, axes):
+    assert plots.label("adam", own) == "mine" and plots.label("adam") == "Adam"
+    assert plots.line_style("adam", (), own) == {"color": "pink", "linestyle": "--"}
+    assert plots.line_style("adam") == {"color": OPTIMIZERS["adam"].colour, "linestyle": "-"}
+    one = own.sel(optimizer="adam")  # of which the looks are single values
+    assert plots.label("adam", one) == "mine"
+    plots.overall(axes, own, ("gd", "adam"))
+    assert [line.get_color() for line in axes.lines] == ["#000000", "pink"]
+    assert "mine" in axes.get_legend().get_texts()[1].get_text()
+
+
+def test_an_optimizer_without_a_colour_in_its_results_gets_one(own):
+    plain = own.assign_coords(colour=("optimizer", ["", ""]))
+    colours = [plots.line_style(o, ("gd", "adam"), plain)["color"] for o in ("gd", "adam")]
+    assert colours == list(plots.OTHER_COLOURS[:2])
+
+
+def test_figures_of_whole_sweeps_use_the_looks_of_their_results(own):
+    figure = plots.fan([own], ("gd", "adam"), top=4.0, title="Tiny")
+    assert [axes.get_title() for axes in figure.axes[2:4]] == ["GD", "mine"]
+    figure = plots.training(own)
+    assert [axes.get_title() for axes in figure.axes[2:4]] == ["GD", "mine"]
+    assert figure.axes[1].lines[1].get_color() == "pink"
 
 
 # Records and steps of one's own -------------------------------------------------------------------
@@ -219,7 +254,7 @@ def test_training_draws_a_record_in_the_layout_of_the_paper(recorded):
 
 
 def test_training_draws_joined_records_each_at_its_own_steps(recorded):
-    figure = plots.training(results.join(recorded.values()))
+    figure = plots.training(join(recorded.values()))
     figure.draw_without_rendering()
     _, overall, *panels, _ = figure.axes
     assert [axes.get_title() for axes in panels] == ["GD", "Adam", "mine"]
@@ -274,14 +309,14 @@ def test_training_draws_a_sweep_at_one_rate_each(tiny_dataset, chosen):
 def test_a_run_that_explodes_does_not_flatten_the_others(recorded):
     exploding = recorded["adam"].copy()
     exploding["bucket_loss"] = exploding["bucket_loss"] * np.array([1, 1e6, 1, 1e9])[:, None]
-    figure = plots.training(results.join([recorded["gd"], exploding]))
+    figure = plots.training(join([recorded["gd"], exploding]))
     highest = 1.05 * float(recorded["gd"]["bucket_unigram_loss"].max())
     assert figure.axes[1].get_ylim() == (0, pytest.approx(max(1.05 * 1.5 * 2, highest)))
 
 
 def test_a_diverged_run_is_named_so(recorded):
     diverged = recorded["gd"].copy()
-    diverged["status"] = diverged["status"] * 0 + results.DIVERGED
+    diverged["status"] = diverged["status"] * 0 + DIVERGED
     diverged["bucket_loss"], diverged["loss"] = (
         diverged["bucket_loss"] * np.nan,
         diverged["loss"] * np.nan,

@@ -32,9 +32,22 @@ def quadratic():
     return weighted_quadratic(5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sweep(quadratic):
     return Sweep(quadratic, RATES, 4, seeds=(0, 1), stops=(0, 4))
+
+
+@pytest.fixture(scope="module")
+def finished(sweep, tmp_path_factory):
+    """All runs of the sweep, and a folder where they are stored."""
+    folder = tmp_path_factory.mktemp("finished")
+    return run(sweep, folder), folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """The same folder, for one test."""
+    return shutil.copytree(finished[1], tmp_path / "results")
 
 
 @pytest.fixture
@@ -50,17 +63,21 @@ def made(monkeypatch):
     return found
 
 
-def test_a_run_that_is_stored_is_not_made_again(sweep, made, tmp_path):
-    first = run(sweep, tmp_path)
-    assert len(made) == 6
-    again = run(sweep, tmp_path)
-    assert len(made) == 6
-    xr.testing.assert_identical(again.drop_attrs(deep=False), first.drop_attrs(deep=False))
+def test_a_run_that_is_stored_is_not_made_again(sweep, finished, made, folder):
+    again = run(sweep, folder)
+    assert made == []
+    assert_same(again, finished[0])
 
 
-def test_what_is_stored_is_what_is_made_in_memory(sweep, tmp_path):
-    stored, in_memory = run(sweep, tmp_path), run(sweep)
-    xr.testing.assert_identical(stored.drop_attrs(deep=False), in_memory.drop_attrs(deep=False))
+def assert_same(one, other):
+    """But for who made them and when."""
+    xr.testing.assert_identical(one.drop_attrs(deep=False), other.drop_attrs(deep=False))
+
+
+def test_what_is_stored_is_what_is_made_in_memory(sweep, finished, made):
+    stored, in_memory = finished[0], run(sweep)
+    assert len(made) == 6
+    assert_same(stored, in_memory)
     assert json.loads(stored.attrs["settings"]) == sweep.settings()
     assert stored["train_loss"].dtype == np.float32 and stored["status"].dtype == np.int8
     (who,) = json.loads(stored.attrs["provenance"])
@@ -82,25 +99,18 @@ def test_what_is_stored_is_what_is_made_in_memory(sweep, tmp_path):
         ({"problem": weighted_quadratic(5)}, []),  # the same one, made anew
     ],
 )
-def test_only_what_is_missing_is_made(sweep, made, tmp_path, changes, expected):
-    run(sweep, tmp_path)
-    made.clear()
-    found = run(replace(sweep, **changes), tmp_path)
+def test_only_what_is_missing_is_made(sweep, made, folder, changes, expected):
+    found = run(replace(sweep, **changes), folder)
     assert made == expected
     assert found["loss"].sizes["optimizer"] == len(changes.get("learning_rates", RATES))
 
 
-def test_another_sweep_has_runs_of_its_own(sweep, made, tmp_path):
-    run(sweep, tmp_path)
-    run(replace(sweep, steps=5, stops=(0, 5)), tmp_path)
-    assert len(made) == 12
-    probe = loss_by_class(sweep.problem.task, 5)
-    run(replace(sweep, probes=(probe,)), tmp_path)
-    assert len(made) == 18
-
-
-def key_of_one(sweep, which=0):
-    return runs(plans(sweep))[which].key
+def test_another_sweep_has_runs_of_its_own(sweep, made, folder):
+    longer = replace(sweep, learning_rates={"gd": (0.5,)}, steps=5, stops=(0, 4))
+    run(longer, folder)
+    assert made == [("gd", 0.5, 0), ("gd", 0.5, 1)]
+    run(replace(longer, probes=(loss_by_class(sweep.problem.task, 5),)), folder)
+    assert len(made) == 4
 
 
 def damage(path):
@@ -118,14 +128,12 @@ def empty(path):
 
 
 @pytest.mark.parametrize("spoil", [damage, cut, empty, os.unlink])
-def test_a_damaged_run_is_made_again_and_only_it(sweep, made, tmp_path, spoil):
-    first = run(sweep, tmp_path)
-    made.clear()
-    path = Store(tmp_path / "runs").path(key_of_one(sweep, 3))
+def test_a_damaged_run_is_made_again_and_only_it(sweep, finished, made, folder, spoil):
+    path = Store(folder / "runs").path(runs(plans(sweep))[3].key)
     spoil(path)
-    again = run(sweep, tmp_path)
+    again = run(sweep, folder)
     assert made == [("gd", 1.0, 1)]
-    xr.testing.assert_identical(again.drop_attrs(deep=False), first.drop_attrs(deep=False))
+    assert_same(again, finished[0])
     assert files.is_whole(path)
 
 
@@ -268,41 +276,31 @@ def test_a_run_that_another_process_makes_is_held_and_it_says_by_whom(store, hol
     assert not list(store.folder.glob("**/*.lock"))
 
 
-def test_runs_that_others_make_are_left_to_them_and_then_read(sweep, made, tmp_path, monkeypatch):
+def test_runs_that_others_make_are_left_to_them_and_then_read(sweep, made, folder, tmp_path):
     """The second time it is asked, the other has finished."""
-    chosen = runs(plans(sweep))
-    store, elsewhere = Store(tmp_path / "runs"), Store(tmp_path / "elsewhere" / "runs")
-    run(sweep, tmp_path / "elsewhere")
-    made.clear()
+    chosen, store = runs(plans(sweep))[:3], Store(tmp_path / "runs")
     with store.making(chosen[0].key):
         held = running._make_all(store, chosen)
         assert [one.key for one in held] == [chosen[0].key]
-        shutil.copytree(elsewhere.folder, store.folder, dirs_exist_ok=True)
-    assert len(made) == 5 and ("gd", 0.5, 0) not in made
+        shutil.copy(Store(folder / "runs").path(held[0].key), store.path(held[0].key))
+    assert made == [("gd", 1.0, 0), ("gd", 0.5, 1)]
     assert running._make_all(store, held) == []
-    assert len(made) == 5
+    assert len(made) == 2
 
 
-def test_waiting_for_runs_of_others_does_not_keep_the_processor_busy(sweep, tmp_path, monkeypatch):
-    chosen = runs(plans(sweep))
-    run(sweep, tmp_path)
-    store, asked = Store(tmp_path / "runs"), []
-    saved = {one.key: store.path(one.key).read_bytes() for one in chosen}
-    store.path(chosen[0].key).unlink()
+def test_waiting_for_runs_of_others_does_not_keep_the_processor_busy(sweep, folder, monkeypatch):
+    asked = []
 
-    def making_all(store, waiting):
+    def held_twice(store, waiting):
         asked.append(time.monotonic())
-        if len(asked) < 3:
-            return list(chosen[:1])
-        store.path(chosen[0].key).write_bytes(saved[chosen[0].key])
-        return []
+        return waiting[:1] if len(asked) < 3 else []
 
-    monkeypatch.setattr(running, "_make_all", making_all)
-    run(sweep, tmp_path)
+    monkeypatch.setattr(running, "_make_all", held_twice)
+    run(sweep, folder)
     assert min(np.diff(asked)) > 0.05
 
 
-def test_a_file_is_written_while_its_lock_is_waited_for(tmp_path):
+def test_a_lock_is_gone_when_it_is_let_go(tmp_path):
     path = tmp_path / "x.nc"
     with (
         files.locked(path),
