@@ -25,10 +25,15 @@ import tyro
 from report import by_turns, neighbours, quotients, spread, table, write_section
 
 from imbalance.curvature.class_blocks import class_blocks, class_gradient_norms
-from imbalance.training.engine import Engine, advance, microbatched, start
-from imbalance.training.optimizers import OPTIMIZERS
 from imbalance.problems import heavy_tailed_linear
-from imbalance.problems.tasks import Head, Objective, accumulate
+from imbalance.problems.objective import Objective
+from imbalance.problems.tasks import Head, accumulate
+from imbalance.training import engine
+from imbalance.training.engine import Engine, microbatched
+from imbalance.training.optimizers import OPTIMIZERS
+
+start = jax.jit(engine.start, static_argnums=0)
+advance = jax.jit(engine.advance, static_argnums=0, donate_argnums=1)
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,13 @@ def main(settings: Settings) -> None:
     task, num_classes, head_of = problem.task, len(problem.counts), problem.task.head
     assert head_of is not None
     data = jax.device_put(microbatched(problem.batch(0), settings.microbatches))
-    engine = Engine(task, OPTIMIZERS["adam+m"], data_by_seed=False)
-    state = start(engine, jax.random.key(0)[None], jnp.array([1e-3]))
-    params = jax.tree.map(lambda leaf: leaf[0, 0], state.params)
+    adam = Engine(task, OPTIMIZERS["adam"].rule)
+    state = start(adam, jax.random.key(0), jnp.array([1e-3]))
+    params = jax.tree.map(lambda leaf: leaf[0], state.params)
 
     def train():
         nonlocal state
-        state, losses = advance(engine, state, data, Objective(), settings.steps)
+        state, losses = advance(adam, state, data, Objective(), settings.steps)
         return losses
 
     def statistics(diagonal: bool):

@@ -32,12 +32,16 @@ import numpy as np
 import tyro
 from report import by_turns, neighbours, quotients, seconds, spread, table, write_section
 
-from imbalance.training.engine import Engine, State, advance, microbatched, start
 from imbalance.models.cnn import SimpleCNN
 from imbalance.models.convolution import convolve_and_pool
+from imbalance.problems.objective import Objective
+from imbalance.problems.tasks import Batch, Examples, classification
+from imbalance.training import engine
+from imbalance.training.engine import Engine, State, microbatched
 from imbalance.training.optimizers import OPTIMIZERS
-from imbalance.problems.tasks import Batch, Examples, Objective, classification
 
+start = jax.jit(engine.start, static_argnums=0)
+advance = jax.jit(engine.advance, static_argnums=0, donate_argnums=1)
 torch: Any = None
 with contextlib.suppress(ImportError):  # it is optional
     torch = importlib.import_module("torch")
@@ -93,7 +97,7 @@ class OurSide:
         batch = Batch(images, labels, np.ones(len(labels), np.float32))
         self.data = jax.device_put(microbatched(batch, -(-len(labels) // each)))
         task = classification(partial(_network, num_classes))
-        self.engine = Engine(task, OPTIMIZERS["gd"], data_by_seed=False, track=self.class_sums)
+        self.engine = Engine(task, OPTIMIZERS["gd"].rule, track=self.class_sums)
 
     def class_sums(self, examples: Examples) -> tuple[jax.Array, jax.Array]:
         """Sums of loss and weight by class: what every step reports."""
@@ -104,15 +108,15 @@ class OurSide:
         )
 
     def start(self) -> State:
-        keys = jax.vmap(jax.random.key)(jnp.arange(1))
-        return jax.block_until_ready(start(self.engine, keys, jnp.asarray([RATE])))
+        found = start(self.engine, jax.random.key(0), jnp.asarray([RATE]))
+        return jax.block_until_ready(found)
 
     def advance(self, steps: int, runs: int = 1) -> np.ndarray:
         """Mean loss of each step of the last run."""
         for _ in range(runs):
             _, (loss, _) = advance(self.engine, self.start(), self.data, Objective(), steps)
             loss.block_until_ready()
-        return np.asarray(loss[:steps, 0, 0].sum(-1)) / self.num_images
+        return np.asarray(loss[:steps, 0].sum(-1)) / self.num_images
 
 
 def _network(num_classes: int, rngs: Any) -> SimpleCNN:
@@ -138,7 +142,7 @@ class TorchSide:
         self.labels = torch.tensor(labels, device=self.device).long()
 
     def network(self) -> Any:
-        params = jax.tree.map(lambda leaf: np.array(leaf[0, 0]), self.params)
+        params = jax.tree.map(lambda leaf: np.array(leaf[0]), self.params)
         nn, (first, second) = torch.nn, CHANNELS
         convolution = partial(nn.Conv2d, kernel_size=KERNEL, padding=KERNEL // 2)
         after = [nn.ReLU(), nn.MaxPool2d(2)]

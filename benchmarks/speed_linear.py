@@ -37,13 +37,17 @@ import numpy as np
 import tyro
 from report import neighbours, quotients, seconds, spread, table, write_section
 
-from imbalance.training.engine import Engine, State, advance, microbatched, start
-from imbalance.training.optimizers import OPTIMIZERS
 from imbalance.problems import Problem, heavy_tailed_linear
+from imbalance.problems.objective import Objective
+from imbalance.problems.tasks import Examples
+from imbalance.training import engine
+from imbalance.training.engine import Engine, State, microbatched
+from imbalance.training.optimizers import OPTIMIZERS
 from imbalance.training.running import run
 from imbalance.training.sweep import Sweep, default_stops
-from imbalance.problems.tasks import Examples, Objective
 
+start = jax.jit(engine.start, static_argnums=0)
+advance = jax.jit(engine.advance, static_argnums=0, donate_argnums=1)
 torch: Any = None
 with contextlib.suppress(ImportError):  # it is optional
     torch = importlib.import_module("torch")
@@ -69,7 +73,7 @@ class Settings:
     """Measurements of everything, by turns, that no other process disturbed."""
     tries: int = 0
     """How many to make at most to find these; 0 is twice as many."""
-    optimizers: tuple[str, ...] = ("gd", "sign", "adam", "adam+m")
+    optimizers: tuple[str, ...] = ("gd", "sign", "adam_without_momentum", "adam")
     precisions: tuple[str, ...] = ()
     """Of matrix products; none given: highest, and on a GPU tensorfloat32 too."""
     walk_steps: int = 400
@@ -119,10 +123,8 @@ class OurSide:
         self.num_classes = len(problem.counts)
         self.rates = jnp.asarray(rates, jnp.float32)
         self.data = jax.device_put(microbatched(problem.batch(0)))
-        make = partial(
-            Engine, problem.task, data_by_seed=False, track=self.class_sums, precision=precision
-        )
-        self.engines = {name: make(optimizer) for name, optimizer in OPTIMIZERS.items()}
+        make = partial(Engine, problem.task, track=self.class_sums, precision=precision)
+        self.engines = {name: make(optimizer.rule) for name, optimizer in OPTIMIZERS.items()}
 
     def class_sums(self, examples: Examples) -> tuple[jax.Array, jax.Array]:
         """Sums of loss and weight by class: what every step reports."""
@@ -134,11 +136,11 @@ class OurSide:
 
     def start(self, optimizer: str) -> State:
         """All runs at step 0, there when this returns."""
-        keys = jax.vmap(jax.random.key)(jnp.arange(1))
-        return jax.block_until_ready(start(self.engines[optimizer], keys, self.rates))
+        found = start(self.engines[optimizer], jax.random.key(0), self.rates)
+        return jax.block_until_ready(found)
 
     def advance(self, optimizer: str, state: State, steps: int):
-        """State, and sums of loss and weight ``[step, seed, rate, class]``."""
+        """State, and sums of loss and weight ``[step, rate, class]``."""
         return advance(self.engines[optimizer], state, self.data, Objective(), steps)
 
 
@@ -154,7 +156,7 @@ class TorchSide:
         batch, params = problem.batch(0), ours.start("gd").params
         self.inputs = torch.tensor(batch.input, device=self.device)
         self.labels = torch.tensor(batch.label, device=self.device).long()
-        self.first = [np.array(params[name][0, 0]) for name in ("weight", "bias")]
+        self.first = [np.array(params[name][0]) for name in ("weight", "bias")]
 
     def start(self, optimizer: str) -> list:
         """Parameters and optimizer of every run, from the engine's own start."""
@@ -202,8 +204,8 @@ if torch is not None:
         "gd": partial(torch.optim.SGD, fused=True),
         "gd+m": partial(torch.optim.SGD, momentum=0.9, fused=True),
         "sign": TorchSign,
-        "adam": partial(torch.optim.Adam, betas=(0.0, 0.999), fused=True),
-        "adam+m": partial(torch.optim.Adam, fused=True),
+        "adam_without_momentum": partial(torch.optim.Adam, betas=(0.0, 0.999), fused=True),
+        "adam": partial(torch.optim.Adam, fused=True),
     }
 
 
@@ -304,17 +306,17 @@ def steps_by_turns(settings: Settings, problem: Problem, precision: str) -> str:
         quiet = [t for t in made if t.others <= QUIET]
         kept = quiet if len(quiet) >= FEWEST else made
         counted += kept
-        engine = [t.engine for t in kept]
-        speed = [problem.flops_per_step / (1e-3 * ms) / GIGA for ms in engine]
+        times = [t.engine for t in kept]
+        speed = [problem.flops_per_step / (1e-3 * ms) / GIGA for ms in times]
         peaks = zip(*(t.peaks for t in kept), strict=True)
         shares = [[100 * share for share in quotients(speed, peak)] for peak in peaks]
         theirs = [t.torch for t in kept if t.torch]
         versus = [why_no_torch() or "no twin"] * 2
         if theirs:
-            versus = [spread(theirs), spread(quotients(theirs, engine))]
+            versus = [spread(theirs), spread(quotients(theirs, times))]
         others = f"{100 * np.mean([t.others for t in kept]):.0f} %"
         rows.append(
-            [optimizer, spread(engine), spread(speed, 0)]
+            [optimizer, spread(times), spread(speed, 0)]
             + [*(spread(share, 0, " %") for share in shares), *versus]
             + [f"{len(kept)} of {len(made)}", others]
         )
@@ -340,10 +342,10 @@ def agreement(settings: Settings, problem: Problem) -> str:
     ours = OurSide(problem, rates, "highest")
     theirs = TorchSide(problem, ours, "highest")
     _, (loss, weight) = ours.advance("gd", ours.start("gd"), settings.steps)
-    engine = np.asarray(loss[: settings.steps, 0].sum(-1) / weight[: settings.steps, 0].sum(-1)).T
+    means = np.asarray(loss[: settings.steps].sum(-1) / weight[: settings.steps].sum(-1)).T
     reference = theirs.advance(theirs.start("gd"), settings.steps).sum(-1).cpu().numpy()
     reference = reference / len(problem.batch(0).label)
-    apart = np.abs(engine / reference - 1).max(axis=1)
+    apart = np.abs(means / reference - 1).max(axis=1)
     verdict = "agree" if np.nanmax(apart) <= 1e-5 else "DO NOT AGREE"
     listed = ", ".join(f"{rate:.1e}: {a:.1e}" for rate, a in zip(rates, apart, strict=True))
     return (
@@ -364,7 +366,7 @@ def recording(settings: Settings, problem: Problem) -> str:
     with neighbours() as others:
         for repeat in range(-1, settings.walk_repeats):  # the first is to warm up
             for name in sorted(sweeps, reverse=bool(repeat % 2)):
-                spent = seconds(lambda name=name: list(run(sweeps[name])) and None)
+                spent = seconds(lambda name=name: run(sweeps[name]) and None)
                 if repeat >= 0:
                     took[name].append(spent)
     return (
@@ -384,7 +386,7 @@ def recompilation(problem: Problem) -> str:
         ("new seed", (2e-3, 3e-2), 1),
     ):
         with compilations() as found:
-            list(run(Sweep(problem, {"gd": rates}, 4, seeds=(seed,))))
+            run(Sweep(problem, {"gd": rates}, 4, seeds=(seed,)))
         counts[what] = found
     first, *later = (f"{what} {len(found)}" for what, found in counts.items())
     names = sorted({name for what in ("new rates", "new seed") for name in counts[what]})
@@ -396,7 +398,7 @@ def import_times() -> str:
     """Item 6: in fresh processes, files in the page cache."""
     code = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
     found = {}
-    for module in ("imbalance", "imbalance.engine"):
+    for module in ("imbalance", "imbalance.training.engine"):
         times = [float(in_new_process(code.format(module))) for _ in range(6)][1:]
         found[module] = spread(times)
     return "**Import.** " + ", ".join(f"`{name}` {value} s" for name, value in found.items()) + "."
@@ -404,15 +406,17 @@ def import_times() -> str:
 
 MEMORY = """
 import resource, sys
-from imbalance.training.memory import fit
 from imbalance.problems import heavy_tailed_linear
+from imbalance.training.memory import needed
+from imbalance.training.plan import plans
 from imbalance.training.running import run
 from imbalance.training.sweep import Sweep
 
 rates = tuple(10 ** (-5 + k / 2) for k in range(7))
 sweep = Sweep(heavy_tailed_linear({m}), {{"{optimizer}": rates}}, 3, seeds=(0, 1, 2))
-planned = fit(sweep, "{optimizer}", 3).bytes
-list(run(sweep))
+(plan,) = plans(sweep)
+planned = needed(plan.alone.advance.compiled())
+run(sweep)
 try:  # what getrusage says contains the peak of the process this one was forked from
     with open("/proc/self/status") as file:
         peak = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
@@ -426,13 +430,13 @@ print(planned / 2**20, peak / 2**20)
 def memory(settings: Settings) -> str:
     """Item 7: peak memory of 21 runs."""
     found = []
-    for optimizer in ("gd", "adam+m"):
+    for optimizer in ("gd", "adam"):
         answer = in_new_process(MEMORY.format(m=settings.memory_m, optimizer=optimizer))
         planned, peak = (float(number) for number in answer.split())
         found.append(f"{optimizer} {peak:.0f} MiB (of which the program {planned:.0f} MiB)")
     return (
-        f"**Memory.** Peak of a process that makes 21 runs (7 rates, 3 seeds) of 3 steps at "
-        f"m = {settings.memory_m}: {', '.join(found)}."
+        f"**Memory.** Peak of a process that makes 21 runs (7 rates, 3 seeds) of 3 steps, one by "
+        f"one on a CPU, at m = {settings.memory_m}: {', '.join(found)}."
     )
 
 

@@ -5,8 +5,8 @@ differences sought. Numbers are medians with [smallest, largest]; a ratio is the
 between neighbours in time. Target: 1.4 or more for a single run and for a sweep.
 
 - *engine*: `advance` of one-layer post-norm models (B.3) with Adam, which reports the loss of every
-  class at every step from the training forward. A *sweep* is of several rates: one after another
-  (chunk 1), or side by side in one program (vmap).
+  class at every step from the training forward. A *sweep* is of several rates: one by one, as on a
+  CPU, or side by side in one program (vmap), as on a GPU.
 - *PyTorch*: an eager loop that does the same work, one run at a time, with its fused Adam and its
   own attention; losses of classes from the same forward.
 - *useful work*: two operations for each weight and token forward and four backward.
@@ -37,15 +37,20 @@ import tyro
 from report import by_turns, neighbours, quotients, seconds, spread, table, write_section
 
 from imbalance.analysis import FrequencyBuckets
-from imbalance.ondevice.cross_entropy import chunked_cross_entropy
-from imbalance.training.engine import Engine, advance, measure, microbatched, start
 from imbalance.models.layers import sinusoids
 from imbalance.models.transformer import Architecture, Transformer, gpt2, post_norm
-from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.ondevice.cross_entropy import chunked_cross_entropy
 from imbalance.probes import loss_by_bucket
-from imbalance.problems.tasks import Batch, Examples, Objective, Task, next_token
+from imbalance.problems.objective import Objective
+from imbalance.problems.tasks import Batch, Examples, Task, next_token
 from imbalance.theory import zipf_probabilities
+from imbalance.training import engine
+from imbalance.training.engine import Engine, microbatched
+from imbalance.training.optimizers import OPTIMIZERS
 
+start = jax.jit(engine.start, static_argnums=0)
+advance = jax.jit(engine.advance, static_argnums=0, donate_argnums=1)
+measure = jax.jit(engine.measure, static_argnums=(0, 1))
 torch: Any = None
 with contextlib.suppress(ImportError):  # it is optional
     torch = importlib.import_module("torch")
@@ -124,10 +129,8 @@ class OurSide:
         self.num_classes, self.task = size.num_classes, task
         self.data = jax.device_put(microbatched(batch, microbatches))
         precision = "highest" if size.dtype == "float32" else "default"
-        adam = OPTIMIZERS["adam+m"]
-        self.engine = Engine(
-            task, adam, data_by_seed=False, track=self.class_sums, precision=precision
-        )
+        adam = OPTIMIZERS["adam"].rule
+        self.engine = Engine(task, adam, track=self.class_sums, precision=precision)
 
     def class_sums(self, examples: Examples) -> tuple[jax.Array, jax.Array]:
         """Sums of loss and weight by class: what every step reports."""
@@ -139,7 +142,7 @@ class OurSide:
 
     def start(self, rates: int):
         """Runs at step 0; all have one rate, so that no side is slowed by what happens in one."""
-        return start(self.engine, jax.random.key(0)[None], jnp.full(rates, RATE))
+        return start(self.engine, jax.random.key(0), jnp.full(rates, RATE))
 
     def runner(self, rates: int, steps: int) -> Callable[[], Any]:
         """Goes on by so many steps at each call."""
@@ -212,12 +215,12 @@ def compare(settings: Settings, size: Architecture, batch: Batch) -> str:
     one_by_one = [ours.runner(1, settings.steps) for _ in range(settings.rates)]
     sides: dict[str, Callable[[], Any]] = {
         "engine, single run": single,
-        f"engine, {settings.rates} rates, chunk 1": lambda: [go() for go in one_by_one],
+        f"engine, {settings.rates} rates, one by one": lambda: [go() for go in one_by_one],
         f"engine, {settings.rates} rates, vmap": ours.runner(settings.rates, settings.steps),
     }
     runs = [1, settings.rates, settings.rates]
     if torch is not None:
-        first = jax.tree.map(lambda leaf: leaf[0, 0], ours.start(1).params)
+        first = jax.tree.map(lambda leaf: leaf[0], ours.start(1).params)
         theirs = TorchSide(size, first, batch)
         sides["PyTorch, single run"] = lambda: theirs.advance(settings.steps)
         runs.append(1)
@@ -247,9 +250,9 @@ def agreement(size: Architecture, batch: Batch, steps: int = 3) -> str:
         return ""
     ours = OurSide(size, task_of(size), batch)
     state = ours.start(1)
-    theirs = TorchSide(size, jax.tree.map(lambda leaf: leaf[0, 0], state.params), batch)
+    theirs = TorchSide(size, jax.tree.map(lambda leaf: leaf[0], state.params), batch)
     _, (loss, _) = advance(ours.engine, state, ours.data, Objective(), steps)
-    mine = np.asarray(loss)[:steps, 0, 0].sum(-1)
+    mine = np.asarray(loss)[:steps, 0].sum(-1)
     apart = np.abs(mine / theirs.advance(steps).sum(-1) - 1).max()
     verdict = "agree" if apart <= 1e-5 else "DO NOT AGREE"
     return f"Losses of {steps} steps {verdict} with PyTorch's to 1e-5: {apart:.1e} apart."
@@ -264,7 +267,7 @@ def parts(settings: Settings, size: Architecture, batch: Batch) -> str:
     rows = jax.device_put(batch)
     hidden = jax.random.normal(jax.random.key(1), (batch.label.size, size.width))
     label, key = rows.label.reshape(-1), jax.random.key(0) if size.dropout else None
-    optimizer = OPTIMIZERS["adam+m"](RATE)
+    optimizer = OPTIMIZERS["adam"].rule(RATE)
 
     def trunk(params):
         return jnp.vdot(head_of(params, rows).features, hidden)
@@ -319,7 +322,7 @@ def on_gpu(gpu: Gpu, repeats: int) -> str:
         return tracked
 
     def evaluate():
-        return measure(ours.engine, probe, state, ours.data)
+        return measure(ours.engine, probe, state.params, state.alive, ours.data)
 
     for warm_up in (train, evaluate):
         seconds(warm_up)

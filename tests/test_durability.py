@@ -64,7 +64,7 @@ def test_other_damage_is_noticed_and_only_its_runs_made_again(random, how):
     held(durability.damage(30, random, "damaged", how), 30)
 
 
-@few(2, 12)
+@few(1, 12)
 def test_a_full_disk_is_an_error_that_names_the_file(random, count):
     held(durability.full_disks(count, random), count)
 
@@ -79,9 +79,9 @@ def test_several_workers_make_every_run_once():
     held(durability.several_workers(6, "workers"), 6)
 
 
-@few(1, 6)
-def test_equal_process_ids_are_no_danger(count):
-    held(durability.several_workers(count, "equal ids", as_process_1=True), count)
+@pytest.mark.slow
+def test_equal_process_ids_are_no_danger():
+    held(durability.several_workers(6, "equal ids", as_process_1=True), 6)
 
 
 def can_mount():

@@ -161,7 +161,7 @@ def _read(place: Path) -> TokenizedText | None:
         return TokenizedText(
             arrays["train"], arrays["validation"], arrays.get("test"), len(strings), tuple(strings)
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import tokenizers
 
 from imbalance.data.text import basic_english
 from imbalance.data.vocabulary import UNKNOWN, Vocabulary
@@ -104,25 +105,23 @@ class BytePairs:
         return {
             "tokenizer": "byte-level BPE",
             "vocabulary_size": self.vocabulary_size,
-            "tokenizers": _library().__version__,
+            "tokenizers": tokenizers.__version__,
         }
 
     def fit(self, pieces: Iterable[str]) -> "SubwordEncoder":
         """Trains the merges.
 
         Raises:
-          ImportError: If the library `tokenizers` is not installed.
           ValueError: If the vocabulary is smaller than the bytes, or larger than the text allows.
         """
         if self.vocabulary_size < _NUM_BYTES:
             raise ValueError(
                 f"vocabulary_size is {self.vocabulary_size}; give at least {_NUM_BYTES}, the bytes."
             )
-        library = _library()
-        trained = _byte_level(library.models.BPE())
-        trainer = library.trainers.BpeTrainer(
+        trained = _byte_level(tokenizers.models.BPE())
+        trainer = tokenizers.trainers.BpeTrainer(
             vocab_size=self.vocabulary_size,
-            initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
         trained.train_from_iterator(pieces, trainer)
@@ -154,14 +153,14 @@ class BytePairFiles:
         """Loads the files; the text is not used.
 
         Raises:
-          ImportError: If the library `tokenizers` is not installed.
           ValueError: If the files do not match, the classes are not 0, 1, ... without a gap, or a
             byte has no class, so that text would be lost.
         """
         del pieces
-        library = _library()
         try:
-            classes, merges = library.models.BPE.read_file(str(self.vocabulary), str(self.merges))
+            classes, merges = tokenizers.models.BPE.read_file(
+                str(self.vocabulary), str(self.merges)
+            )
         except Exception as error:  # the library raises nothing more specific
             raise ValueError(
                 f"{self.vocabulary} and {self.merges} are not the vocabulary and the merges of a "
@@ -173,14 +172,14 @@ class BytePairFiles:
                 f"{max(classes.values())}; they must be 0 .. {len(classes) - 1}, each once, as a "
                 "model has an output for each."
             )
-        lost = set(library.pre_tokenizers.ByteLevel.alphabet()) - classes.keys()
+        lost = set(tokenizers.pre_tokenizers.ByteLevel.alphabet()) - classes.keys()
         if lost:
             raise ValueError(
                 f"{self.vocabulary}: {len(lost)} of 256 bytes have no token, {min(lost)!r} for "
                 "example; give a byte-level vocabulary."
             )
         try:
-            model = library.models.BPE(classes, merges)
+            model = tokenizers.models.BPE(classes, merges)
         except Exception as error:
             raise ValueError(
                 f"{self.merges} does not fit {self.vocabulary}: {error}. Give files of one model."
@@ -212,28 +211,30 @@ class Unigram:
         return {
             "tokenizer": "unigram, scores to 1e-5",
             "vocabulary_size": self.vocabulary_size,
-            "tokenizers": _library().__version__,
+            "tokenizers": tokenizers.__version__,
         }
 
     def fit(self, pieces: Iterable[str]) -> "SubwordEncoder":
         """Trains the subwords.
 
         Raises:
-          ImportError: If the library `tokenizers` is not installed.
           ValueError: If the vocabulary is too small for the characters of the text, or larger than
             the text allows.
         """
         if self.vocabulary_size < 2:
             raise ValueError(f"vocabulary_size is {self.vocabulary_size}; give 2 or more.")
-        library = _library()
-        trained = library.Tokenizer(library.models.Unigram())
-        spaces = library.normalizers.Replace(library.Regex(r"\s+"), " ")
-        trained.normalizer = library.normalizers.Sequence([library.normalizers.NFKC(), spaces])
-        trained.pre_tokenizer = library.pre_tokenizers.Metaspace()
-        trained.decoder = library.decoders.Metaspace()
-        trainer = library.trainers.UnigramTrainer(
+        trained = tokenizers.Tokenizer(tokenizers.models.Unigram())
+        spaces = tokenizers.normalizers.Replace(tokenizers.Regex(r"\s+"), " ")
+        trained.normalizer = tokenizers.normalizers.Sequence(
+            [tokenizers.normalizers.NFKC(), spaces]
+        )
+        trained.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+        trained.decoder = tokenizers.decoders.Metaspace()
+        trainer = tokenizers.trainers.UnigramTrainer(
             vocab_size=self.vocabulary_size,
-            special_tokens=[library.AddedToken(UNKNOWN, lstrip=True)],  # takes the space before it
+            special_tokens=[
+                tokenizers.AddedToken(UNKNOWN, lstrip=True)
+            ],  # takes the space before it
             unk_token=UNKNOWN,
             show_progress=False,
         )
@@ -248,7 +249,7 @@ class Unigram:
             ) from error
         _check_size(trained, self.vocabulary_size)
         scores = json.loads(trained.to_str())["model"]["vocab"]
-        trained.model = library.models.Unigram(_in_fixed_order(scores), unk_id=0)
+        trained.model = tokenizers.models.Unigram(_in_fixed_order(scores), unk_id=0)
         return SubwordEncoder(trained)
 
 
@@ -280,23 +281,11 @@ class SubwordEncoder:
         return np.concatenate([np.array(part.ids, np.int32) for part in encoded])
 
 
-def _library() -> Any:
-    try:
-        import tokenizers  # pyright: ignore[reportMissingImports]  # an extra
-    except ImportError as error:
-        raise ImportError(
-            "byte pairs and unigrams need the library tokenizers; install it with pip install "
-            "'imbalance[text]', or use Words(), which needs none."
-        ) from error
-    return tokenizers
-
-
 def _byte_level(model: Any) -> Any:
     """A tokeniser that splits text as GPT-2's and then applies the model to bytes."""
-    library = _library()
-    tokenizer = library.Tokenizer(model)
-    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = library.decoders.ByteLevel()
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
     return tokenizer
 
 

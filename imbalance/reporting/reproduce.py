@@ -5,7 +5,6 @@ appendices and this project's own as well. A second call draws from stored resul
 """
 
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from imbalance.reporting.experiment import Experiment, Options, load_experiment
 from imbalance.reporting.progress import Progress, stop_when_asked
 from imbalance.reporting.work import Work, finish, flops, resolve, seconds, size
 from imbalance.storage import files
+from imbalance.storage.datasets import dataset_path
 from imbalance.storage.store import Store
 
 MAIN = (  # the figures of the main text and the theorem's, the quickest first
@@ -130,15 +130,13 @@ class _Command:
         try:
             action()
         except Exception as error:
-            self._failed(name, f"{type(error).__name__}: {error}", traceback.format_exc())
+            self._failed(name, *workers.explained(error))
 
     def _failed(self, name: str, cause: str, trace: str) -> None:
         if name not in self.failures:
             self.failures[name] = cause
             self.left.pop(name, None)
-            # Errors that say what to do need no traceback; a user's own code does.
-            expected = cause.startswith(("MemoryError", "FileNotFoundError", "Damaged", "OSError"))
-            print(f"\n{name}: {cause if expected else trace}", file=sys.stderr, flush=True)
+            print(f"\n{name}: {trace or cause}", file=sys.stderr, flush=True)
 
     def _prepare(self, works: Sequence[Work]) -> None:
         """Find out now, and not after hours of work, whether there is room for all of it."""
@@ -151,6 +149,10 @@ class _Command:
                     store.checkpoint(key).unlink(missing_ok=True)
         for folder in {self.options.figure_path(work.name).parent for work in works}:
             files.check_room(folder, 2**20)
+            files.remove_leftovers(folder)
+        for work in works:
+            place = dataset_path(work.name, self.options.scale, self.options.results)
+            files.remove_leftovers(place.parent)
 
     def _jobs(self, works: Sequence[Work]) -> int:
         groups = len({key for keys in self.left.values() for key in keys})
@@ -186,7 +188,7 @@ class _Command:
         elif kind == "doing":
             self.progress.doing(value)
         elif kind == "made":
-            for name, keys in self.left.items():
+            for name, keys in list(self.left.items()):
                 before = len(keys)
                 keys.difference_update(value)
                 if before and not keys:

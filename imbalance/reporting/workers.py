@@ -31,7 +31,7 @@ WAIT_SECONDS = 0.5  # between two looks at runs that other processes make
 
 Tell = Callable[[str, Any], None]
 """Called with what happened: ``doing`` (text), ``flops`` (number), ``made`` (keys), ``failed`` (the
-script's path, the cause, the traceback), ``stopped`` (None), or ``lost`` (how a worker died)."""
+script's path, and as `explained`), ``stopped`` (None), or ``lost`` (how a worker died)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,15 @@ class Share:
     scale: Scale
     results: str
     keys: dict[str, list[str]]
+
+
+def explained(error: Exception) -> tuple[str, str]:
+    """An error's cause, and its traceback; empty where this package raised it to say what to do."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = Path(frames[-1].filename).is_relative_to(Path(__file__).parents[1])
+    expected = ours and isinstance(error, ValueError | OSError | MemoryError)
+    trace = "" if expected else "".join(traceback.format_exception(error))
+    return f"{type(error).__name__}: {error}", trace
 
 
 def processors() -> list[int]:
@@ -119,8 +128,7 @@ def _work(
                 except Stopped:
                     raise
                 except Exception as error:
-                    cause = f"{type(error).__name__}: {error}"
-                    tell("failed", (path, cause, traceback.format_exc()))
+                    tell("failed", (path, *explained(error)))
                     waiting[path] = []
                 if not waiting[path]:
                     del waiting[path]

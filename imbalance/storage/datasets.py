@@ -101,7 +101,9 @@ def concat(parts: Sequence[xr.Dataset], dim: str) -> xr.Dataset:
     if not looks:
         return joined
     # Known of each optimizer, wherever it was run; outer joins would leave gaps.
-    columns = zip(*(looks[name] for name in joined["optimizer"].values), strict=True)
+    columns = zip(
+        *(looks.get(name, (name, "", True)) for name in joined["optimizer"].values), strict=True
+    )
     return joined.assign_coords(
         {look: ("optimizer", list(column)) for look, column in zip(LOOKS, columns, strict=True)}
     )

@@ -49,9 +49,8 @@ def write_as_it_is(path: Path, *parts: bytes | memoryview) -> None:
     """Write bytes without a checksum, otherwise as `write`: pictures and pages."""
     part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}{PART}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Held while it is written, the lock tells `remove_leftovers` that somebody still writes.
-        with FileLock(part):
+        _make_folder(path.parent)
+        with _alive(part):
             try:
                 with open(part, "wb") as file:
                     for bytes_ in parts:
@@ -113,35 +112,29 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
       Held: if another process holds it, and this one does not wait.
       OSError: if its folder cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     place = path.with_name(f".{path.name}{LOCK}")
-    lock = FileLock(place)
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise Held(f"{path} is in use by {_holder(place)}") from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_held(place, timeout=-1 if wait else 0))
+        except Timeout:
+            raise Held(f"{path} is in use by {_holder(place)}") from None
         with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
             place.write_text(
                 f"process {os.getpid()} on {socket.gethostname()}, since "
                 f"{datetime.now():%Y-%m-%d %H:%M:%S}: {' '.join(sys.argv)[:500]}\n"
             )
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            place.unlink()  # while it is held: who waits for it then looks for a new one
-        lock.release()
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the unfinished files and locks of processes that are no more, in ``folder`` itself."""
-    for pattern in (f".*{PART}", f".*{LOCK}"):
-        for path in folder.glob(pattern):
-            lock = FileLock(path)
-            with contextlib.suppress(Timeout, OSError):
-                lock.acquire(timeout=0)
-                path.unlink(missing_ok=True)
-                lock.release()
+    for part in folder.glob(f".*{PART}"):
+        with contextlib.suppress(Timeout, OSError), _alive(part):
+            part.unlink(missing_ok=True)
+    for place in folder.glob(f".*{LOCK}"):
+        with contextlib.suppress(Timeout, OSError), _held(place):
+            pass
 
 
 def check_room(folder: Path, size: int) -> None:
@@ -150,7 +143,7 @@ def check_room(folder: Path, size: int) -> None:
     Raises:
       OSError: if the folder cannot be written to, or has no room.
     """
-    path = folder / f".room-{secrets.token_hex(8)}"
+    path = folder / f".room-{secrets.token_hex(8)}{PART}"
     write_as_it_is(path, bytes(min(size, 2**24)))
     path.unlink(missing_ok=True)
     free = shutil.disk_usage(folder).free
@@ -160,6 +153,35 @@ def check_room(folder: Path, size: int) -> None:
             f"{folder} has {free / 2**20:,.0f} MiB left and the results need "
             f"{size / 2**20:,.0f} MiB. Make room, or choose another folder",
         )
+
+
+@contextlib.contextmanager
+def _held(place: Path, timeout: float = 0) -> Iterator[None]:
+    """Hold a lock file, which is removed while it is held: who waits for it looks for a new one."""
+    lock = FileLock(place)
+    lock.acquire(timeout=timeout)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            place.unlink()
+        lock.release()
+
+
+def _alive(part: Path) -> contextlib.AbstractContextManager[None]:
+    """Held while a file is written, this says that its writer is alive.
+
+    It is not the lock of the file itself, which some versions of filelock would empty.
+    """
+    return _held(part.with_suffix(LOCK))
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder with those above it, so that it is there after a loss of power."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _trailer(digest: str) -> bytes:
