@@ -384,12 +384,6 @@ def test_the_folder_is_the_callers_or_the_users(tmp_path, monkeypatch):
         tokenize(TextSplits("a", "a"), Words(), tmp_path / "file")
 
 
-def test_subwords_without_their_library_say_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(ImportError, match=r"imbalance\[text\]"):
-        BytePairs(300).fit(["some text"])
-
-
 @pytest.fixture(scope="module")
 def sample():
     pytest.importorskip("tokenizers")

@@ -95,7 +95,6 @@ class _Command:
         self.failures: dict[str, str] = {}  # cause, by the experiment's name
         self.left: dict[str, set[str]] = {}  # keys still to be made, by the experiment's name
         self.works: dict[str, Work] = {}
-        self.stopped = False
 
     def run(self) -> int:
         for path, experiment in self.experiments.items():
@@ -187,19 +186,24 @@ class _Command:
             self.progress.report(value)
         elif kind == "doing":
             self.progress.doing(value)
-        elif kind == "made":
-            for name, keys in list(self.left.items()):
-                before = len(keys)
-                keys.difference_update(value)
-                if before and not keys:
-                    self._finish_if_whole(self.works[name])
+        elif kind in ("made", "found"):
+            self._stored(value, counted=kind == "made")
         elif kind == "failed":
             path, cause, trace = value
             self._failed(Path(path).stem, cause, trace)
         elif kind == "lost":
             self.progress.tell(f"{value}; the others go on.")
-        elif kind == "stopped":
-            self.stopped = True
+
+    def _stored(self, keys: Sequence[str], counted: bool) -> None:
+        """Runs are there; what another command made counts as progress once."""
+        waited_for = set(keys) & set().union(*self.left.values())
+        if not counted:
+            runs = {run.key: run for work in self.works.values() for run in work.missing}
+            self.progress.report(sum(runs[key].plan.flops for key in waited_for))
+        for name, left in list(self.left.items()):
+            if left & waited_for:
+                left -= waited_for
+                self._finish_if_whole(self.works[name])
 
     def _finish_if_whole(self, work: Work) -> None:
         if self.left.get(work.name) or work.name in self.failures:

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from imbalance.training.running import make_in
 WAIT_SECONDS = 0.5  # between two looks at runs that other processes make
 
 Tell = Callable[[str, Any], None]
-"""Called with what happened: ``doing`` (text), ``flops`` (number), ``made`` (keys), ``failed`` (the
-script's path, and as `explained`), ``stopped`` (None), or ``lost`` (how a worker died)."""
+"""Called with what happened: ``doing`` (text), ``flops`` (number), ``made`` and ``found`` (keys of
+runs that are stored now, by this worker or by whomever), ``failed`` (the script's path, and as
+`explained`), ``stopped`` (None), or ``lost`` (how a worker died)."""
 
 
 @dataclass(frozen=True)
@@ -91,27 +93,16 @@ def _work(
 ) -> None:
     """Make a share's runs, experiment by experiment; then those that others left unfinished."""
     store = Store(Path(share.results) / "runs")
-    told = 0.0
-
-    def report(flops: float) -> None:
-        nonlocal told
-        told += flops
-        tell("flops", flops)
-
-    watch = Watch(report, lambda: bool(stopping()), share.jobs)
+    watch = Watch(partial(tell, "flops"), lambda: bool(stopping()), share.jobs)
 
     def make_all(path: str, todo: list[Run]) -> list[Run]:
-        nonlocal told
         making = make_in(store, todo, watch)
         while True:
-            told = 0.0
             try:
-                group, _ = next(making)
+                group, mine = next(making)
             except StopIteration as end:
                 return end.value
-            # Runs that were found finished are progress too.
-            tell("flops", max(sum(run.plan.flops for run in group) - told, 0.0))
-            tell("made", [run.key for run in group])
+            tell("made" if mine else "found", [run.key for run in group])
             tell("doing", f"{Path(path).stem} {group[-1].plan.name}")
 
     waiting: dict[str, list[Run] | None] = dict.fromkeys(share.keys)
