@@ -466,9 +466,10 @@ def main(settings: Settings) -> None:
     print(parts[0], "\n", flush=True)
     jobs = [partial(steps_by_turns, settings, problem, precision) for precision in precisions]
     jobs += [partial(agreement, settings, problem)]
+    jobs += [partial(recompilation, problem)]  # before others compile the same programs
     if settings.walk_steps:
         jobs += [partial(recording, settings, problem)]
-    jobs += [partial(recompilation, problem), import_times]
+    jobs += [import_times]
     if settings.memory_m:
         jobs += [partial(memory, settings)]
     for job in jobs:

@@ -44,7 +44,7 @@ LAYERS: dict[str, Row] = {
     ),
     "reporting": (
         {"analysis", "storage", "training"},
-        {"jax", "matplotlib", "optax", "tqdm", "tyro", "xarray"},
+        {"jax", "matplotlib", "tqdm", "tyro", "xarray"},
     ),
 }
 
@@ -66,7 +66,7 @@ ANALYSIS: dict[str, Row] = {
     "block_measures": (set(), {"xarray"}),
 }
 
-# Experiments are leaves, so one row serves them all: no library that only looks at what is stored.
+# Experiments are leaves, so one row serves them all.
 EXPERIMENTS: Row = (set(LAYERS) - {"", "ondevice", "storage"}, {"jax", "optax"})
 
 

@@ -213,12 +213,21 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(store):
     assert store.has(KEY) and mine.exists() and store.checkpoint(OTHER).exists()
 
 
-def test_what_is_being_written_is_left_alone(store):
-    with store.making(OTHER), files.FileLock(store.folder / ".busy.part"):
-        store.open(10)
-        assert (store.folder / ".busy.part").exists()
+def test_what_is_being_written_or_made_is_left_alone(store, monkeypatch):
+    """Another command begins just before the file gets its name."""
+    replace = files.os.replace
+
+    def meanwhile(source, target):
+        if target == store.path(OTHER):
+            store.open(10)
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", meanwhile)
+    with store.making(OTHER):
+        store.write(OTHER, ARRAYS, {})
         with pytest.raises(Held), Store(store.folder).making(OTHER):
             pass
+    assert store.has(OTHER)
 
 
 def test_there_is_room_or_it_says_so_beforehand(store, monkeypatch):

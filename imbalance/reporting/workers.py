@@ -182,8 +182,9 @@ def _begin(share: Share, cores: Sequence[int], events: queue.SimpleQueue) -> sub
     process.stdin.close()
 
     def listen() -> None:
-        for line in output:
-            events.put(tuple(json.loads(line)))
+        with output:
+            for line in output:
+                events.put(tuple(json.loads(line)))
         code = process.wait()
         how = f"worker {share.index + 1} of {share.jobs} "
         if code < 0:
