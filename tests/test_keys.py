@@ -340,6 +340,13 @@ def test_a_validation_set_that_nothing_is_measured_on_does_not_count():
     assert key(Sweep(plain, {"gd": (0.1,)}, 3)) == key(Sweep(held, {"gd": (0.1,)}, 3))
 
 
+def test_data_that_do_not_depend_on_the_seed_are_the_same_whatever_seeds_there_are(problem):
+    """Even where that was said of data which do."""
+    wrong = replace(problem, data_by_seed=False)
+    of = [keys_by_run(Sweep(wrong, {"gd": (0.1,)}, 3, seeds=seeds)) for seeds in ((0, 1), (1, 0))]
+    assert of[0] == of[1]
+
+
 # What is hidden in functions ----------------------------------------------------------------------
 
 FACTOR = 1.0

@@ -99,7 +99,7 @@ class Maker:
         known = self._rows
         if known is None or known[0] is not plan.sweep or known[1] != of_seed:
             self._rows = known = None  # before others are made: two may not fit
-            self._rows = known = (plan.sweep, of_seed, _to_device(plan, seed))
+            self._rows = known = (plan.sweep, of_seed, _to_device(plan, of_seed))
         return known[2]
 
 

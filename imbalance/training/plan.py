@@ -275,7 +275,7 @@ def runs(found: Sequence[Plan]) -> list[Run]:
     digests: dict[int, str] = {}
 
     def data(plan: Plan, seed: int) -> str:
-        seed = seed if plan.problem.data_by_seed else plan.sweep.seeds[0]
+        seed = seed if plan.problem.data_by_seed else 0
         if seed not in digests:
             held = plan.problem.validation(seed) if plan.validated else None
             digests[seed] = digest_of(plan.problem.batch(seed)) + (digest_of(held) if held else "")
