@@ -240,9 +240,10 @@ def test_a_new_record_is_on_the_disk_with_its_name(path, monkeypatch):
     monkeypatch.setattr(os, "fsync", spy_sync)
     monkeypatch.setattr(os, "replace", spy_replace)
     with Record(path, **LABELS) as found:
-        assert done[:3] == ["file", "name", "folder"]
+        # Its own folder is new, which the folder above has to know.
+        assert done == ["folder", "file", "name", "folder"]
         found.append(0, losses_at(0))
-        assert done[3:] == ["file"]
+        assert done[4:] == ["file"]
 
 
 # Going on -----------------------------------------------------------------------------------------

@@ -26,9 +26,7 @@ from imbalance.reporting.work import Work, runs_of
 from imbalance.storage.store import Store
 from imbalance.training.making import Stopped, Watch
 from imbalance.training.plan import Run
-from imbalance.training.running import make_in
-
-WAIT_SECONDS = 0.5  # between two looks at runs that other processes make
+from imbalance.training.running import WAIT_SECONDS, make_in
 
 Tell = Callable[[str, Any], None]
 """Called with what happened: ``doing`` (text), ``flops`` (number), ``made`` and ``found`` (keys of

@@ -81,7 +81,7 @@ class Maker:
         start = programs.start.compiled()(
             jax.random.key(np.uint32(seed)), jnp.asarray(rates, jnp.float32)
         )
-        progress = _Walk.begin(plan, place(start), len(rates))
+        progress = _Walk(group[0], place(start), len(rates))
         if checkpoint is not None:
             progress = _resumed(progress, checkpoint)
             self.watch.report(progress.step * plan.sweep.flops_per_step * len(group))
@@ -124,13 +124,11 @@ def _to_device(plan: Plan, seed: int) -> Rows:
 class _Walk:
     """A run on its way: its state, and what was measured so far."""
 
-    def __init__(self, state: State, train_loss: np.ndarray, found: dict[str, list[np.ndarray]]):
-        self.state, self.train_loss, self.found = state, train_loss, found
+    def __init__(self, run: Run, state: State, number: int):
+        self.key, self.state = run.key, state
+        self.train_loss = np.full((run.plan.steps, number), np.nan, np.float32)
+        self.found: dict[str, list[np.ndarray]] = {}
         self.step, self.measured = 0, -1  # steps taken; the last step at which all was measured
-
-    @classmethod
-    def begin(cls, plan: Plan, state: State, number: int) -> "_Walk":
-        return cls(state, np.full((plan.steps, number), np.nan, np.float32), {})
 
     def finished(self, i: int) -> Arrays:
         """All of run i."""
@@ -146,6 +144,7 @@ class _Walk:
         arrays = {f"state {i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
         arrays |= {f"found {name}": np.stack(values) for name, values in self.found.items()}
         arrays |= {"train_loss": self.train_loss, "place": np.array([self.step, self.measured])}
+        arrays |= {"key": np.array(self.key)}
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
         return buffer.getvalue()
@@ -161,7 +160,8 @@ class _Walk:
                 self.state._replace(key=jax.random.key_data(self.state.key))
             )
             leaves = [stored[f"state {i}"] for i in range(len(like))]
-            if [x.shape for x in leaves] != [x.shape for x in like]:
+            same = [x.shape for x in leaves] == [x.shape for x in like]
+            if not same or stored["key"].item() != self.key:
                 raise ValueError("the checkpoint is of another run")
             state = tree.unflatten([jnp.asarray(x) for x in leaves])
             self.state = place(state._replace(key=jax.random.wrap_key_data(state.key)))

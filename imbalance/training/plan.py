@@ -13,8 +13,7 @@ import hashlib
 import json
 import math
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from imbalance.probes import Probe, loss_by_bucket
@@ -33,7 +33,6 @@ from imbalance.training.engine import Data, Engine, State
 from imbalance.training.optimizers import Optimizer, optimizer_named
 from imbalance.training.sweep import Sweep, default_stops
 
-PROCESS = os.urandom(16).hex()
 _COMPILED: dict[str, Any] = {}  # by digest: equal programs are compiled once
 KEPT_PROGRAMS = 64  # compiled ones; beyond them the oldest goes
 
@@ -210,6 +209,8 @@ class Plan:
             str(getattr(jax.config, name))  # of random numbers, which programs do not show
             for name in ("jax_threefry_partitionable", "jax_default_prng_impl")
         ]
+        if self.sweep.measured_rows is not None:
+            options.append(self.sweep.measured_rows)  # padding hides it in the shapes
         return _digest(
             start.digest, advance.digest, objective, self.steps, measured, together, options
         )
@@ -333,13 +334,33 @@ def _placed(leaf: Leaf, sharding: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _fingerprint(closed: Any) -> list[Any]:
-    """A program's text, and the bytes of its constants, those inside nested programs too."""
+def _fingerprint(closed: ClosedJaxpr) -> list[str]:
+    """A program's text, and the bytes of its constants, those of nested programs too."""
     text = closed.jaxpr.pretty_print(use_color=False, source_info=False)
-    if re.search(r"\bat 0x[0-9a-f]+|<function |<bound method", text):
-        # A function that JAX cannot see into, such as a callback, is never taken for another.
-        text += PROCESS
-    return [text, *(_constant(leaf) for leaf in closed.consts)]
+    found = list(_programs(closed))
+    names = {equation.primitive.name for program in found for equation in _plain(program).eqns}
+    if names & {"pure_callback", "io_callback"}:
+        # A function of Python that JAX cannot see into is never taken for another.
+        text += os.urandom(16).hex()
+    constants = [leaf for one in found if isinstance(one, ClosedJaxpr) for leaf in one.consts]
+    return [text, *map(_constant, constants)]
+
+
+def _programs(program: ClosedJaxpr | Jaxpr) -> Iterator[ClosedJaxpr | Jaxpr]:
+    """A program and those inside it, in the order of the text."""
+    yield program
+    for equation in _plain(program).eqns:
+        for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(leaf):
+                yield from _programs(leaf)
+
+
+def _plain(program: ClosedJaxpr | Jaxpr) -> Jaxpr:
+    return program.jaxpr if isinstance(program, ClosedJaxpr) else program
+
+
+def _is_program(leaf: Any) -> bool:
+    return isinstance(leaf, ClosedJaxpr | Jaxpr)
 
 
 def _constant(leaf: Any) -> str:

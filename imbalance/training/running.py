@@ -19,6 +19,8 @@ from imbalance.training.making import Maker, Stopped, Watch
 from imbalance.training.plan import Plan, Run, plans, run_alone, runs
 from imbalance.training.sweep import Sweep
 
+WAIT_SECONDS = 0.5  # between two looks at runs that other processes make
+
 
 def dims_of(plan: Plan) -> dict[str, tuple[str, ...]]:
     """Axes of a run's arrays."""
@@ -191,8 +193,8 @@ def run(sweep: Sweep, results: str | Path | None = None) -> xr.Dataset:
         store = Store(Path(results) / "runs")
         store.open(sum({one.key: one.plan.bytes for one in chosen}.values()))
         waiting = chosen
-        while waiting:
-            waiting = _make_all(store, waiting)
+        while waiting := _make_all(store, waiting):
+            time.sleep(WAIT_SECONDS)
         return stored(store, chosen)
     maker, groups, began = Maker(), {}, time.monotonic()
     for group in grouped(chosen):
