@@ -194,7 +194,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "adam_without_momentum": replace(
         ADAM, rule=partial(adam, b1=0.0), label="Adam, no momentum", momentum=False
     ),
-    "adamw": replace(ADAM, rule=adamw, label="AdamW"),
+    "adamw": replace(ADAM, rule=adamw, label="AdamW", colour="#CC79A7"),
     "adagrad": Optimizer(_after(_scale_by_adagrad), "AdaGrad", "#EE7733", momentum=False),
     "rmsprop": Optimizer(optax.rmsprop, "RMSProp", "#882255", momentum=False),
     "armijo": Optimizer(_armijo, "GD, line search", "#777777", momentum=False),

@@ -210,7 +210,7 @@ class Plan:
             for name in ("jax_threefry_partitionable", "jax_default_prng_impl")
         ]
         if self.sweep.measured_rows is not None:
-            options.append(self.sweep.measured_rows)  # padding hides it in the shapes
+            options.append(str(self.sweep.measured_rows))  # padding hides it in the shapes
         return _digest(
             start.digest, advance.digest, objective, self.steps, measured, together, options
         )
