@@ -4,7 +4,7 @@ Everything is measured in one process, by turns, because a machine's speed drift
 differences sought. Numbers are medians with [smallest, largest]; a ratio is the median of ratios
 between neighbours in time. Target: 1.4 or more for a single run and for a sweep.
 
-- *engine*: `advance` of one-layer post-norm models (B.3) with Adam, which reports the loss of every
+- *engine*: `advance` of one-layer post-norm models with Adam, which reports the loss of every
   class at every step from the training forward. A *sweep* is of several rates: one by one, as on a
   CPU, or side by side in one program (vmap), as on a GPU.
 - *PyTorch*: an eager loop that does the same work, one run at a time, with its fused Adam and its

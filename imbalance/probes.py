@@ -61,7 +61,7 @@ def validation_loss_by_bucket(task: Task, buckets: FrequencyBuckets) -> Probe:
 
     Args:
       task: of the problem.
-      buckets: of the validation set's own counts, as the paper has them (A.2).
+      buckets: of the validation set's own counts, as the paper has them.
     """
     on_training = loss_by_bucket(task, buckets)
 
@@ -79,7 +79,7 @@ def correct_class_probability(
 ) -> Probe:
     """``probability [level, quantile]``: of the true class, over the examples of each level.
 
-    ``exp(-loss)`` of every example (section G.8); levels group classes of equal frequency.
+    ``exp(-loss)`` of every example; levels group classes of equal frequency.
     """
     level_of_class = np.asarray(levels.bucket_of_class)
 
@@ -102,7 +102,7 @@ def correct_class_probability(
 
 
 def class_statistics(task: Task) -> Probe:
-    """Gradient norm and Hessian trace of every class in the model's linear softmax layer (G.1-3).
+    """Gradient norm and Hessian trace of every class in the model's linear softmax layer.
 
     ``gradient_norm``, ``hessian_trace`` and the ``authors_statistic``, each ``[class]``; and
     the same at ``(-W, -b)``, where the data and all else are as they were, as ``flipped_...``.
@@ -135,7 +135,7 @@ def class_statistics(task: Task) -> Probe:
 
 
 def block_traces(task: Task, classes: tuple[int, ...]) -> Probe:
-    """``block_trace [block_row, block_column]``: traces of Hessian blocks of some classes (G.5).
+    """``block_trace [block_row, block_column]``: traces of Hessian blocks of some classes.
 
     Raises:
       ValueError: if the task does not end in a linear softmax layer.
@@ -158,7 +158,7 @@ def block_traces(task: Task, classes: tuple[int, ...]) -> Probe:
 def hessian_entries(
     task: Task, name: str, classes: tuple[int, ...], coordinates: tuple[int, ...]
 ) -> Probe:
-    """``entry_<name> [row, column]``: the Hessian in some coordinates of some classes' rows (G.6).
+    """``entry_<name> [row, column]``: the Hessian in some coordinates of some classes' rows.
 
     Both axes run over classes, and within a class over coordinates.
 
@@ -190,9 +190,9 @@ def hessian_entries(
 def block_spectra(
     task: Task, classes: tuple[int, ...], *, steps: int = 60, starts: int = 4
 ) -> Probe:
-    """Spectra of the diagonal Hessian blocks of some classes, by Lanczos quadrature (H.4).
+    """Spectra of the diagonal Hessian blocks of some classes, by Lanczos quadrature.
 
-    ``ritz_value`` and ``ritz_weight``, each ``[block, start, lanczos]``, as `curvature.Spectrum`.
+    As arXiv 2402.16788 has it. ``ritz_value`` and ``ritz_weight``, each ``[block, start, lanczos]``, as `curvature.Spectrum`.
     Needs ``p (1 - p)`` of the chosen classes for all examples at once.
 
     Raises:

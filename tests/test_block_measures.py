@@ -1,4 +1,4 @@
-"""Inequality of blocks, against SciPy, closed forms and the specification's Zipf laws."""
+"""Inequality of blocks, against SciPy, closed forms and Zipf laws."""
 
 import numpy as np
 import pytest
@@ -130,7 +130,7 @@ def test_heterogeneity_counts_norms_per_root_of_size():
 
 
 def test_complexities_of_zipf_classes():
-    """Section H.7: with norms and curvatures ∝ π, ``Λ_G ≈ .73 / H_c`` and ``Λ_P = 1 / c``."""
+    """arXiv 2502.00213: with norms and curvatures ∝ π, ``Λ_G ≈ .73 / H_c`` and ``Λ_P = 1 / c``."""
     c = 10_000
     share = zipf_probabilities(c)
     zeta = 1.2020569 / (np.pi**2 / 6)  # ζ(3) / ζ(2) = .7308

@@ -8,7 +8,7 @@ from imbalance.analysis.counts import entropy, rank_order
 from imbalance.data.zipf import grouped_counts, labels_from_counts
 from imbalance.theory import zipf_probabilities
 
-# Section A.2: counts, then classes, examples and unigram loss of each of ten buckets. For m=7 the
+# Counts, then classes, examples and unigram loss of each of ten buckets. For m=7 the
 # paper's float sums give 5, 7 classes instead of 4, 8: test_float_shares_differ_from_exact_ones.
 TABLES = {
     "m=11": (
@@ -55,14 +55,14 @@ def test_heavy_tailed_imagenet_totals():
 
 
 def test_barcoded_mnist_in_two():
-    """Section A.2: the split function needs some barcoded classes to reach half."""
+    """The split function needs some barcoded classes to reach half."""
     buckets = FrequencyBuckets.from_counts([5000] * 10 + [5] * 10_240, 2)
     assert buckets.num_classes.tolist() == [130, 10_120]
     assert buckets.num_examples.tolist() == [50_600, 50_600]
 
 
 def test_a_grouping_of_ones_own():
-    """Section A.2: digits against barcoded classes, by construction."""
+    """Digits against barcoded classes, by construction."""
     counts = np.array([5000] * 10 + [5] * 10_240)
     buckets = FrequencyBuckets(counts, (np.arange(10_250) >= 10).astype(int), 2)
     assert buckets.num_examples.tolist() == [50_000, 51_200]
@@ -90,7 +90,7 @@ def test_quadratic_masses():
     ],
 )
 def test_float_shares_differ_from_exact_ones(m, num_buckets, exact, in_floats):
-    """Where a class reaches a share exactly, the paper's float sums put it on either side (A.2)."""
+    """Where a class reaches a share exactly, the paper's float sums put it on either side."""
     counts = grouped_counts(m)
     reached = np.searchsorted(
         np.cumsum(counts / counts.sum()), np.linspace(0, 1, num_buckets + 1)[1:-1]
@@ -104,7 +104,7 @@ def test_levels_are_the_groups_of_the_grouped_distribution(m):
     buckets = FrequencyBuckets.levels(grouped_counts(m))
     assert buckets.num_classes.tolist() == [2**i for i in range(m)]
     assert buckets.num_examples.tolist() == [2**m] * m
-    # Section A.1: B_i = ln m + i ln 2.
+    # B_i = ln m + i ln 2.
     expected = np.log(m) + np.arange(m) * np.log(2)
     np.testing.assert_allclose(buckets.unigram_loss, expected, rtol=1e-12, atol=1e-15)
 
@@ -181,7 +181,7 @@ some_counts = st.lists(st.integers(0, 50), min_size=1, max_size=60).filter(any).
 
 
 def by_definition(counts, num_buckets):
-    """Section A.2, step by step, in Python integers."""
+    """The rule of docs/method.md, step by step, in Python integers."""
     order = sorted((k for k in range(len(counts)) if counts[k]), key=lambda k: (-counts[k], k))
     cumulative = [sum(int(counts[k]) for k in order[: i + 1]) for i in range(len(order))]
     ends = []

@@ -155,7 +155,7 @@ def test_some_classes_and_coordinates_have_what_they_have_among_all():
 
 
 def test_class_weights_are_weights_of_examples():
-    """The mean loss ``Σ w ω ℓ / Σ w ω`` of section C.2."""
+    """The mean loss ``Σ w ω ℓ / Σ w ω`` of the objective."""
     head, label, w = draw()
     w *= np.linspace(0.5, 3, CLASSES)[label]
     found = blocks_of(head, label, w)
@@ -254,7 +254,7 @@ def test_half_precision_is_computed_in_single():
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
 
 
-# Proposition 2 (section F.3), on random heavy-tailed labels and on one-hot inputs.
+# Proposition 2, on random heavy-tailed labels and on one-hot inputs.
 
 M = 6
 
@@ -290,7 +290,7 @@ def test_at_the_start_the_hessian_knows_nothing_of_frequency(start):
     off = ~np.eye(c, dtype=bool)
     close(np.asarray(found.trace)[0] / -np.asarray(found.block_trace)[off], c - 1, 1e-12)
     ratio = np.divide(found.trace, found.authors_statistic) / x.shape[1]
-    close(ratio, 2 / 3, 2e-3)  # .666 to .667, section G.3
+    close(ratio, 2 / 3, 2e-3)  # .666 to .667
 
 
 def expected_norms(m):
@@ -302,8 +302,8 @@ def expected_norms(m):
     return np.sqrt(d * (mean**2 + variance))
 
 
-def test_the_norms_at_the_start_are_those_of_the_specification(labels, start):
-    """T8. The list is for m = 11, whose expectation is a closed form; a smaller one is drawn."""
+def test_the_norms_at_the_start_are_those_of_closed_forms(labels, start):
+    """The list is for m = 11, whose expectation is a closed form; a smaller one is drawn."""
     listed = [7.09, 3.53, 1.74, 0.853, 0.408, 0.185, 0.0739, 0.0191, 0.0119, 0.0247, 0.0315]
     np.testing.assert_allclose(expected_norms(11), listed, rtol=0.02)
     level = labels.buckets.bucket_of_class
@@ -319,7 +319,7 @@ def one_hot(c, p, share):
 
 
 def test_after_training_both_follow_frequency_up_to_one_over_c():
-    """(b), T8: ``∇_k = -(1-p) π_k x̄_k`` and ``H_kk = p (1-p) π_k H̄_k``, with error O(1/c)."""
+    """(b): ``∇_k = -(1-p) π_k x̄_k`` and ``H_kk = p (1-p) π_k H̄_k``, with error O(1/c)."""
     p = 0.7
     for c in (128, 256):
         share = np.r_[0.5, np.full(c - 1, 0.5 / (c - 1))]

@@ -328,7 +328,7 @@ def test_the_quadratic_has_its_class_probabilities(problem):
 
 
 def test_traces_of_all_rows_in_one_program_are_their_closed_form(problem):
-    """Section G.2, in float32, with a class of the model's head a traced number."""
+    """In float32, with a class of the model's head a traced number."""
     batch = problem.batch(0)
     with jax.enable_x64(False):
         params = jax.tree.map(np.asarray, compiled(problem.task.init)(jax.random.key(0)))

@@ -13,7 +13,7 @@ from imbalance.data.zipf import (
 )
 
 
-# Section A.1; the number of inputs d is tested with the problems.
+# Sizes of the paper's data; the number of inputs d is tested with the problems.
 @pytest.mark.parametrize(
     ("m", "n", "c", "nats"),
     [(7, 896, 127, 4.025), (8, 2048, 255, 4.505), (11, 22_528, 2047, 5.864)],

@@ -1,4 +1,4 @@
-"""The paper's errata (section F.7): the corrected statement holds, and the printed one does not.
+"""The paper's errata (docs/method.md): the corrected statement holds, and the printed one does not.
 
 E4, E5 and E6 are in test_theory_flows.py, E7 in test_theory_quadratic.py.
 """

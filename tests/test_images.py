@@ -133,7 +133,7 @@ def test_barcodes_need_the_ten_digits(digits):
         im.barcoded(narrow, 1, 4)
 
 
-# T3 of PAPER J, on images of 2 x 10 pixels: its numbers are about labels and row 0.
+# On images of 2 x 10 pixels: the paper's numbers are about labels and row 0.
 def test_the_papers_sizes():
     label = np.arange(60_000, dtype=np.int32) % 10
     image = np.zeros((60_000, 2, 10), np.uint8)

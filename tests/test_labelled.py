@@ -1,4 +1,4 @@
-"""Choosing learning rates (section C.4) on hand-made runs."""
+"""Choosing learning rates on hand-made runs."""
 
 import numpy as np
 import pytest

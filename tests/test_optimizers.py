@@ -1,4 +1,4 @@
-"""Every update rule of section C.1 against the same rule written in float64 NumPy (T5)."""
+"""Every update rule against the same rule written in float64 NumPy."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ from imbalance.training.optimizers import (
 start = jax.jit(engine_module.start, static_argnums=0)
 advance = jax.jit(engine_module.advance, static_argnums=0, donate_argnums=1)
 
-T5 = 1e-6  # the specification's tolerance; both sides are float64
+SAME = 1e-6  # both sides are float64
 RATE, STEPS = 0.03, 20
 SHAPES = ((3, 4), (3,))  # a matrix and a bias
 
@@ -135,7 +135,7 @@ def test_the_rules_of_the_paper(name):
     assert found[0][0].dtype == np.float64
     for step, expected in zip(found, RULES[name](params, gradients, RATE), strict=True):
         for a, b in zip(step, expected, strict=True):
-            np.testing.assert_allclose(a, b, rtol=T5, atol=T5)
+            np.testing.assert_allclose(a, b, rtol=SAME, atol=SAME)
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.95, 0.999])
@@ -157,7 +157,9 @@ def test_in_float32_adam_goes_where_it_goes_in_float64(name):
     expected = np.stack([p for (p,) in RULES[name]([np.zeros(4)], exact, RATE)])
     assert found[0][0].dtype == np.float32
     walked = np.abs(expected).max()
-    np.testing.assert_allclose(np.stack([p for (p,) in found]) / walked, expected / walked, atol=T5)
+    np.testing.assert_allclose(
+        np.stack([p for (p,) in found]) / walked, expected / walked, atol=SAME
+    )
 
 
 def test_our_adam_is_that_of_optax_up_to_its_bias_correction():
@@ -185,7 +187,7 @@ def test_decay_is_of_matrices_and_not_of_biases():
     transform = adamw(0.1, weight_decay=0.5)
     none = jax.tree.map(jnp.zeros_like, params)
     updates, _ = transform.update(none, transform.init(params), params)
-    np.testing.assert_allclose(updates["weight"], -0.1 * 0.5, rtol=T5)
+    np.testing.assert_allclose(updates["weight"], -0.1 * 0.5, rtol=SAME)
     np.testing.assert_array_equal(updates["bias"], 0)
 
 
@@ -213,7 +215,7 @@ def test_the_rules_of_pytorch(name, torch_name, options):
             leaf.grad = torch.tensor(x)
         optimizer.step()
         for a, leaf in zip(step, leaves, strict=True):
-            np.testing.assert_allclose(a, leaf.detach().numpy(), rtol=T5, atol=T5)
+            np.testing.assert_allclose(a, leaf.detach().numpy(), rtol=SAME, atol=SAME)
 
 
 def test_sign_before_momentum_is_not_sign_after_it():
@@ -224,8 +226,8 @@ def test_sign_before_momentum_is_not_sign_after_it():
         way = [p[0][0] / RATE for p in path(OPTIMIZERS[name].rule, [np.zeros(1)], gradients)]
         return np.diff([0, *way])
 
-    np.testing.assert_allclose(moves("sign+m"), [-1, 0.1], rtol=T5)
-    np.testing.assert_allclose(moves("sign_of_momentum"), [-1, 1], rtol=T5)
+    np.testing.assert_allclose(moves("sign+m"), [-1, 0.1], rtol=SAME)
+    np.testing.assert_allclose(moves("sign_of_momentum"), [-1, 1], rtol=SAME)
 
 
 @pytest.mark.parametrize("name", [n for n in RULES if n != "adamw"])
@@ -276,7 +278,7 @@ def armijo_steps(curvature, rate, count):
 @pytest.mark.parametrize("rate", [1.0, 0.3])
 def test_armijo_tries_the_learning_rate_first_and_then_half_more_than_the_last(rate):
     flat = armijo_steps([1e-6], rate, count=4)  # any step up to 10^6 passes
-    assert [eta for eta, *_ in flat] == pytest.approx([rate * 1.5**t for t in range(4)], rel=T5)
+    assert [eta for eta, *_ in flat] == pytest.approx([rate * 1.5**t for t in range(4)], rel=SAME)
 
 
 @pytest.mark.parametrize("rate", [1.0, 7.0])
@@ -285,7 +287,7 @@ def test_armijo_takes_the_first_step_that_passes(rate):
     for eta, passes, larger_passes in armijo_steps([30.0, 2.0, 0.1], rate, count=6):
         trial = 1.5 * previous
         backtracks = np.log(eta / trial) / np.log(0.9)
-        assert backtracks == pytest.approx(round(backtracks), abs=T5)
+        assert backtracks == pytest.approx(round(backtracks), abs=SAME)
         assert round(backtracks) >= 0
         assert passes
         assert round(backtracks) == 0 or not larger_passes

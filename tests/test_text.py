@@ -238,7 +238,7 @@ def test_columns_are_the_batches_of_the_paper(length, num_columns):
             columns(tokens, num_columns)
         return
     cut = tokens[: length // num_columns * num_columns]
-    data = cut.reshape(num_columns, -1).T  # [time, column], as section A.5 has it
+    data = cut.reshape(num_columns, -1).T  # [time, column], as the released code has it
     inputs, targets = columns(tokens, num_columns)
     assert (inputs == data[:-1].T).all() and (targets == data[1:].T).all()
     assert np.shares_memory(inputs, tokens) and np.shares_memory(targets, tokens)
@@ -263,7 +263,7 @@ def test_windows_are_blocks_that_do_not_overlap(num_tokens, length):
 
 
 def test_window_sizes_of_the_paper():
-    # Section A.5: PTB 1,804 x 512 targets, WikiText-103 107,262 blocks of 1,024.
+    # PTB 1,804 x 512 targets, WikiText-103 107,262 blocks of 1,024.
     stream = np.broadcast_to(np.int32(0), 109_837_000)  # takes no memory
     assert columns(stream[: 1805 * 512 + 100], 512).targets.size == 923_648
     assert windows(stream, 1024).targets.shape == (107_262, 1024)

@@ -13,7 +13,7 @@ from imbalance.theory import (
     spectral_entropy,
 )
 
-# Section H.3: the first sign step of the coupled memory is I ⊗ A + J ⊗ B.
+# The first sign step of the coupled memory is I ⊗ A + J ⊗ B.
 A = np.array([[2, 0, 0], [2, 0, 2], [-2, -2, -2]])
 B = np.array([[-1, -1, -1], [-1, -1, -1], [1, 1, 1]])
 

@@ -25,7 +25,7 @@ from imbalance.theory import (
 
 @pytest.mark.parametrize(
     ("dimension", "exponent", "steps", "expected"),
-    [  # section H.1
+    [  # computed independently of this code
         (10**3, 1.0, [1, 10, 100, 1000], [0.7214, 0.4449, 0.1631, 0.0065]),
         (10**4, 1.0, [1, 10, 100, 1000], [0.7867, 0.5736, 0.3425, 0.1249]),
         (10**5, 1.0, [1, 10, 100, 1000], [0.8273, 0.6547, 0.4662, 0.2775]),
@@ -65,7 +65,7 @@ def test_sign_descent_has_the_printed_losses(dimension, exponent, steps, expecte
 )
 def test_steps_to_a_loss_are_the_printed_ones(dimension, gd, sign):
     grid, horizons = 1, []
-    while grid < 1000:  # the specification's grid of about 10 %
+    while grid < 1000:  # a grid of about 10 %
         horizons.append(grid)
         grid = int(1.1 * grid) + 1
     losses = np.array([zipf_sign_best(dimension, 1.0, t)[0] for t in horizons])

@@ -21,7 +21,7 @@ from imbalance.theory import (
 from imbalance.training.running import run
 from imbalance.training.sweep import Sweep
 
-TABLE = [  # section F.6: c, π, t, u, ℓ, and digits after the point that are printed
+TABLE = [  # c, π, t, u, ℓ, and digits after the point that are printed
     (2, 0.5, 10, 2.177325, 0.107368),
     (3, 0.2, 100, 3.971372, 0.037002),
     (10, 0.1, 50, 3.128620, 0.332180),

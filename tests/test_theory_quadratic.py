@@ -13,7 +13,7 @@ from imbalance.theory import (
     zipf_probabilities,
 )
 
-# Section E.1, Figure 6.
+# Figure 6.
 STEPS = [0, 1, 2, 3, 5, 10, 25, 49]
 GD_TOTAL = [1, 0.8205, 0.7380, 0.6884, 0.6248, 0.5362, 0.4177, 0.3316]
 SIGN_TOTAL = [1, 0.09, 0.16, 0.09, 0.09, 0.16, 0.09, 0.09]

@@ -1,4 +1,4 @@
-"""The unigram model: the reference table of section H.2, its constants, and bad input."""
+"""The unigram model: a reference table, its constants, and bad input."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def best(rule, num_classes, steps, decay):
 @pytest.mark.parametrize("rule", GRIDS)
 @pytest.mark.parametrize("num_classes", [10**2, 10**3, pytest.param(10**4, marks=pytest.mark.slow)])
 def test_the_reference_table(num_classes, rule, decay):
-    """T26: 10 %, and half a unit of the last digit that is printed."""
+    """10 %, and half a unit of the last digit that is printed."""
     printed = TABLE[num_classes][rule][decay]
     found = best(rule, num_classes, 100, decay)
     if (num_classes, rule, decay) == NOT_REPRODUCED:
