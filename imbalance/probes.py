@@ -192,8 +192,9 @@ def block_spectra(
 ) -> Probe:
     """Spectra of the diagonal Hessian blocks of some classes, by Lanczos quadrature.
 
-    As arXiv 2402.16788 has it. ``ritz_value`` and ``ritz_weight``, each ``[block, start, lanczos]``, as `curvature.Spectrum`.
-    Needs ``p (1 - p)`` of the chosen classes for all examples at once.
+    As arXiv 2402.16788 has it. ``ritz_value`` and ``ritz_weight``, each ``[block, start,
+    lanczos]``, are those of `curvature.operators.Spectrum`. Needs ``p (1 - p)`` of the chosen
+    classes for all examples at once.
 
     Raises:
       ValueError: if the task does not end in a linear softmax layer.
