@@ -180,10 +180,6 @@ def test_a_sweep_is_a_plan_for_each_optimizer_and_a_run_for_each_rate_and_seed(t
     assert all(re.fullmatch("[0-9a-f]{32}", one.key) for one in chosen)
 
 
-def test_some_optimizers_only_are_planned(tiny_sweep):
-    assert [plan.name for plan in plans(tiny_sweep, only=("adam",))] == ["adam"]
-
-
 def test_the_work_of_a_run_is_that_of_its_steps(tiny_sweep, problem):
     (plan, _) = plans(tiny_sweep)
     assert plan.flops == 12 * problem.flops_per_step

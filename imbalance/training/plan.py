@@ -101,6 +101,8 @@ class Plan:
       objective: what is minimised.
       measurements: what is measured when; the loss by bucket is the first of them.
       microbatch_rows: rows that are worked on at once, when stepping and when measuring.
+      probes: the measuring programs, by the number of runs at once; optimizers of a sweep have
+        them in common, so they are traced once for all.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Plan:
     objective: Objective
     measurements: tuple[Measurement, ...]
     microbatch_rows: int
+    probes: dict[int, tuple[Traced, ...]]
 
     @property
     def problem(self) -> Problem:
@@ -177,15 +180,16 @@ class Plan:
             *(state, rows.training, objective, jax.ShapeDtypeStruct((), jnp.int32)),
             donate=(0,),
         )
-        measure = tuple(
-            Traced(
-                partial(walk.measure, engine, probe.measure),
-                *(state.params, state.alive),
-                rows.validation if probe.validation else rows.measured,
+        if number not in self.probes:
+            self.probes[number] = tuple(
+                Traced(
+                    partial(walk.measure, engine, probe.measure),
+                    *(state.params, state.alive),
+                    rows.validation if probe.validation else rows.measured,
+                )
+                for probe, _ in self.measurements
             )
-            for probe, _ in self.measurements
-        )
-        return Programs(start, advance, measure)
+        return Programs(start, advance, self.probes[number])
 
     @cached_property
     def alone(self) -> Programs:
@@ -244,8 +248,8 @@ class Run(NamedTuple):
     key: str
 
 
-def plans(sweep: Sweep, only: Sequence[str] = ()) -> list[Plan]:
-    """One plan for each optimizer of a sweep, or for those named in ``only``."""
+def plans(sweep: Sweep) -> list[Plan]:
+    """One plan for each optimizer of a sweep."""
     problem = sweep.problem
     stops = sweep.stops or default_stops(sweep.steps)
     measurements = tuple(
@@ -254,10 +258,8 @@ def plans(sweep: Sweep, only: Sequence[str] = ()) -> list[Plan]:
     )
     objective = Objective.reweighted(problem.counts, sweep.weighting, sweep.l2)
     rows = sweep.batch_size or problem.num_rows
-    found = []
+    found, probes = [], {}
     for name in sweep.learning_rates:
-        if only and name not in only:
-            continue
         optimizer = optimizer_named(name, sweep.optimizers)
         engine = Engine(
             task=problem.task,
@@ -267,7 +269,7 @@ def plans(sweep: Sweep, only: Sequence[str] = ()) -> list[Plan]:
             precision=sweep.precision,
         )
         each = math.ceil(rows / sweep.microbatches)
-        found.append(Plan(name, optimizer, sweep, engine, objective, measurements, each))
+        found.append(Plan(name, optimizer, sweep, engine, objective, measurements, each, probes))
     return found
 
 
