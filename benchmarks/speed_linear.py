@@ -4,8 +4,9 @@ Everything is measured in one process, by turns: a matrix product, the engine, t
 again, because a machine's speed drifts more than the differences sought. Numbers are medians with
 [smallest, largest]; a ratio is the median of ratios between neighbours in time.
 
-- *engine*: `advance` of one optimizer at several rates in one program; the loss of every class at
-  every step comes from the training forward.
+- *engine*: `advance` of one optimizer at several rates, one after another on a CPU, in one program
+  elsewhere, as sweeps make them; the loss of every class at every step comes from the training
+  forward.
 - *PyTorch*: an eager loop that does the same work, one run at a time, with the fused optimizers of
   `torch.optim`. Without PyTorch those columns say so.
 - *useful work*: 4 n c d floating-point operations a run and step, the forward product and the one
@@ -43,6 +44,7 @@ from imbalance.problems.tasks import Examples
 from imbalance.training import engine
 from imbalance.training.engine import Engine, State, microbatched
 from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.training.plan import run_alone
 from imbalance.training.running import run
 from imbalance.training.sweep import Sweep, default_stops
 
@@ -66,7 +68,7 @@ class Settings:
     m: int = 7
     """Size of the problem."""
     rates: int = 7
-    """Learning rates that share one program."""
+    """Learning rates of a measurement."""
     steps: int = 20
     """Steps of one measurement."""
     repeats: int = 7
@@ -122,6 +124,7 @@ class OurSide:
     def __init__(self, problem: Problem, rates: Sequence[float], precision: str):
         self.num_classes = len(problem.counts)
         self.rates = jnp.asarray(rates, jnp.float32)
+        self.groups = jnp.split(self.rates, len(rates) if run_alone() else 1)
         self.data = jax.device_put(microbatched(problem.batch(0)))
         make = partial(Engine, problem.task, track=self.class_sums, precision=precision)
         self.engines = {name: make(optimizer.rule) for name, optimizer in OPTIMIZERS.items()}
@@ -134,14 +137,17 @@ class OurSide:
             sums(examples.weight, examples.label),
         )
 
-    def start(self, optimizer: str) -> State:
-        """All runs at step 0, there when this returns."""
-        found = start(self.engines[optimizer], jax.random.key(0), self.rates)
-        return jax.block_until_ready(found)
+    def start(self, optimizer: str) -> list[State]:
+        """Runs at step 0, there when this returns: a state for each program's rates."""
+        begin = partial(start, self.engines[optimizer], jax.random.key(0))
+        return jax.block_until_ready([begin(rates) for rates in self.groups])
 
-    def advance(self, optimizer: str, state: State, steps: int):
-        """State, and sums of loss and weight ``[step, rate, class]``."""
-        return advance(self.engines[optimizer], state, self.data, Objective(), steps)
+    def advance(self, optimizer: str, states: list[State], steps: int) -> list[Any]:
+        """Sums of loss and of weight, each ``[step, rate, class]``, from each state."""
+        go = partial(advance, self.engines[optimizer])
+        return [
+            jax.block_until_ready(go(state, self.data, Objective(), steps)[1]) for state in states
+        ]
 
 
 class TorchSide:
@@ -153,7 +159,7 @@ class TorchSide:
         torch.set_float32_matmul_precision("highest" if precision == "highest" else "high")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.num_classes, self.rates = ours.num_classes, [float(rate) for rate in ours.rates]
-        batch, params = problem.batch(0), ours.start("gd").params
+        batch, params = problem.batch(0), ours.start("gd")[0].params
         self.inputs = torch.tensor(batch.input, device=self.device)
         self.labels = torch.tensor(batch.label, device=self.device).long()
         self.first = [np.array(params[name][0]) for name in ("weight", "bias")]
@@ -224,7 +230,7 @@ def why_no_torch() -> str | None:
 def matrix_products(problem: Problem, num_rates: int, precision: str) -> dict[str, Callable]:
     """Name -> a product that returns its speed in GF/s: the square one, and the task's own."""
     num_examples, num_inputs = problem.shapes.input.shape
-    rows = num_rates * len(problem.counts)
+    rows = (1 if run_alone() else num_rates) * len(problem.counts)
     sizes = {
         f"{SQUARE}³": (SQUARE, SQUARE, SQUARE),
         f"[{rows}, {num_inputs}] x [{num_inputs}, {num_examples}]": (
@@ -326,8 +332,9 @@ def steps_by_turns(settings: Settings, problem: Problem, precision: str) -> str:
     return "\n\n".join(
         [
             f"**Precision {precision}.** Milliseconds are a run and step; {settings.rates} rates "
-            f"share a program; a turn takes {settings.steps} steps. Turns of which other processes "
-            f"took over {QUIET:.0%} do not count, unless fewer than {FEWEST} are left.",
+            f"{'one by one' if run_alone() else 'in one program'}; a turn takes {settings.steps} "
+            f"steps. Turns of which other processes took over {QUIET:.0%} do not count, unless "
+            f"fewer than {FEWEST} are left.",
             table(["matrix product", "GF/s"], peaks),
             table(head, rows),
         ]
@@ -341,7 +348,8 @@ def agreement(settings: Settings, problem: Problem) -> str:
     rates = learning_rates(settings.rates)
     ours = OurSide(problem, rates, "highest")
     theirs = TorchSide(problem, ours, "highest")
-    _, (loss, weight) = ours.advance("gd", ours.start("gd"), settings.steps)
+    made = ours.advance("gd", ours.start("gd"), settings.steps)
+    loss, weight = (np.concatenate(sums, axis=1) for sums in zip(*made, strict=True))
     means = np.asarray(loss[: settings.steps].sum(-1) / weight[: settings.steps].sum(-1)).T
     reference = theirs.advance(theirs.start("gd"), settings.steps).sum(-1).cpu().numpy()
     reference = reference / len(problem.batch(0).label)
@@ -409,6 +417,7 @@ import resource, sys
 from imbalance.problems import heavy_tailed_linear
 from imbalance.training.memory import needed
 from imbalance.training.plan import plans
+from imbalance.training.plan import run_alone
 from imbalance.training.running import run
 from imbalance.training.sweep import Sweep
 

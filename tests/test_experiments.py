@@ -18,9 +18,10 @@ from imbalance.reporting.claims import between
 from imbalance.reporting.experiment import Experiment, Options, load_experiment
 from imbalance.reporting.plots import panels
 from imbalance.reporting.reproduce import MAIN, ReproduceOptions, carry_out, scripts
-from imbalance.reporting.work import resolve, runs_of
+from imbalance.reporting.work import plans_of, resolve
 from imbalance.storage.datasets import dataset_path, load, read
 from imbalance.storage.store import Store
+from imbalance.training.plan import runs
 from imbalance.training.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -370,6 +371,7 @@ from imbalance.reporting.claims import between
 from imbalance.reporting.experiment import Experiment, main
 from imbalance.reporting.plots import panels
 from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.training.plan import runs
 from imbalance.training.sweep import Sweep
 
 
@@ -508,8 +510,8 @@ def test_keys_of_a_script_are_the_same_wherever_it_is_loaded(tmp_path):
     for folder in ("one", "another/deeper"):
         (tmp_path / folder).mkdir(parents=True)
         experiment = load_experiment(script_in(tmp_path / folder))
-        found = runs_of(experiment, Options("smoke"))
-        keys.add(tuple(run.key for run in found[""]))
+        (found,) = plans_of(experiment, Options("smoke")).values()
+        keys.add(tuple(run.key for run in runs(found)))
     assert len(keys) == 1
     assert os.path.basename(script_in(tmp_path)) == "mine.py"
 

@@ -41,7 +41,7 @@ from imbalance.training.engine import Engine
 from imbalance.training.optimizers import OPTIMIZERS, Optimizer
 from imbalance.training.plan import Traced, plans, runs
 from imbalance.training.running import run
-from imbalance.training.sweep import Sweep
+from imbalance.training.sweep import Confirm, Sweep
 
 INPUT, LABEL, _ = heavy_tailed_linear(3).make_batch(0)
 
@@ -216,7 +216,7 @@ CHANGES = {
 
 # declaration: field -> a change of what is for people only, or leaves the numbers alone
 LABELS = {
-    Sweep: {},
+    Sweep: {"confirm": in_sweep(confirm=Confirm((7,)))},  # which runs there are, not what they are
     Problem: {
         "name": in_problem(name="another"),
         "settings": in_problem(settings={"m": 4}),
@@ -248,13 +248,13 @@ def each_of(table):
 
 def key_after(change):
     changed = change(make())
-    return key(changed) if isinstance(changed, Sweep) else changed.key(0.1, 3, "data")
+    return key(changed) if isinstance(changed, Sweep) else changed.run(0.1, 3).key
 
 
 @pytest.fixture(scope="module")
 def base():
     sweep = make()
-    return {key(sweep), plans(sweep)[0].key(0.1, 3, "data")}
+    return {key(sweep), plans(sweep)[0].run(0.1, 3).key}
 
 
 @pytest.mark.parametrize("declaration", CHANGES)

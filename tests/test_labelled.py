@@ -13,6 +13,7 @@ from imbalance.analysis.labelled import (
     best_learning_rate,
     compare,
     highest_loss,
+    oscillation,
     score,
     time_to_fraction,
 )
@@ -95,7 +96,7 @@ def test_a_diverged_run_is_never_stable():
     assert found.values[0].tolist() == pytest.approx([1.6, 1.0, INF])
 
 
-@pytest.mark.parametrize("rule", ["final", "stable"])
+@pytest.mark.parametrize("rule", ["final", "stable", "steady"])
 def test_the_worst_seed_decides(rule):
     lucky = (2, 1, 0.5, 0.2, 0.1)
     both = runs({"gd": [[SLOW, SLOW], [GOOD, GOOD], [lucky, EXPLODES]]})
@@ -103,7 +104,7 @@ def test_the_worst_seed_decides(rule):
     assert best_learning_rate(both, 4, rule)["loss"].values == pytest.approx([1.0])
 
 
-@pytest.mark.parametrize("rule", ["final", "stable"])
+@pytest.mark.parametrize("rule", ["final", "stable", "steady"])
 def test_a_rate_that_was_never_run_cannot_win(rule):
     some = runs({"gd": [[ABSENT], [SLOW], [GOOD]], "adam": [[SLOW], [GOOD], [ABSENT]]})
     assert rate(some, rule) == [1.0, 0.1]
@@ -149,8 +150,91 @@ def test_the_runs_at_the_best_rates():
     np.testing.assert_allclose(chosen["loss"].squeeze("seed"), [GOOD, GOOD])
     assert chosen["learning_rate"].values.tolist() == [0.1, 1.0]
     assert chosen["edge"].values.tolist() == ["", "largest tried"]
-    assert "step 4, rule stable" in chosen.attrs["selection"]
+    assert "step 4, rule steady" in chosen.attrs["selection"]
     assert "rule final" in at_best(both, 4, "final").attrs["selection"]
+
+
+def test_a_single_rate_has_no_edge():
+    one = runs({"gd": [[ABSENT], [GOOD], [ABSENT]]})
+    assert best_learning_rate(one, 4)["edge"].values.tolist() == [""]
+
+
+# The rule steady, and fresh seeds -----------------------------------------------------------------
+
+
+def curves(*losses, every=1, **attrs):
+    """Runs of one optimizer and seed, a learning rate for each curve of losses by step."""
+    loss = np.array(losses)[None, :, None].astype(np.float32)
+    steps = np.arange(loss.shape[-1])
+    dims = ("optimizer", "learning_rate", "seed")
+    return xr.Dataset(
+        {
+            "loss": ((*dims, "step"), loss[..., ::every]),
+            "train_loss": ((*dims, "train_step"), loss[..., :-1], attrs),
+            "status": (dims, np.ones(loss.shape[:3], int)),
+        },
+        {
+            "optimizer": ["gd"],
+            "learning_rate": 10.0 ** np.arange(len(losses)),
+            "seed": [0],
+            "step": steps[::every],
+            "train_step": steps[:-1],
+        },
+    )
+
+
+FALLS = np.linspace(2, 1, 101)
+SHAKES = np.where(np.arange(101) % 2, 0.85, 0.75) + 0 * FALLS
+SHAKES[0] = 2
+
+
+def test_oscillation_is_the_range_about_the_trend_relative_to_the_mean():
+    found = oscillation(curves(FALLS, SHAKES), 100).values.ravel()
+    steps, last = np.arange(80, 100), SHAKES[80:100]
+    rest = last - np.polyval(np.polyfit(steps, last, 1), steps)
+    assert found == pytest.approx([0.0, np.ptp(rest) / last.mean()], rel=1e-4, abs=1e-5)
+
+
+def test_the_rule_steady_refuses_what_shakes_and_the_rule_stable_does_not():
+    both = curves(FALLS, SHAKES)
+    assert best_learning_rate(both, 100, "stable")["learning_rate"].item() == 10.0
+    assert best_learning_rate(both, 100)["learning_rate"].item() == 1.0
+
+
+def test_shaking_between_measurements_is_seen_where_a_step_takes_all_rows():
+    seldom = curves(FALLS, SHAKES, every=2)
+    assert best_learning_rate(seldom, 100)["learning_rate"].item() == 1.0
+    of_batches = curves(FALLS, SHAKES, every=2, rows=32)  # whose loss is noise between batches
+    assert best_learning_rate(of_batches, 100)["learning_rate"].item() == 10.0
+
+
+def test_a_run_that_solved_the_problem_does_not_oscillate():
+    solved = np.where(np.arange(101) % 2, 1e-4, 3e-4)
+    solved[0] = 2
+    assert oscillation(curves(solved), 100).item() == pytest.approx(2e-4 / 0.02, rel=0.2)
+
+
+def test_a_run_that_was_not_finite_is_never_steady():
+    diverged = np.where(np.arange(101) > 90, np.nan, FALLS)
+    assert oscillation(curves(diverged), 100).item() == np.inf
+
+
+def test_rates_are_chosen_on_the_seeds_of_the_search_and_shown_on_fresh_ones():
+    lucky = (2, 1, 0.5, 0.2, 0.1)
+    both = runs({"gd": [[SLOW, ABSENT, ABSENT], [GOOD, GOOD, SLOW], [SLOW, lucky, lucky]]})
+    both.attrs["search_seeds"] = [0]
+    chosen = at_best(both, 4)
+    assert chosen["learning_rate"].values.tolist() == [0.1]
+    assert chosen["seed"].values.tolist() == [1, 2]
+    np.testing.assert_allclose(chosen["loss"].values, [[GOOD, SLOW]])
+    assert at_fixed(both, {"gd": 1.0})["seed"].values.tolist() == [1, 2]
+    assert at_fixed(both, {"gd": 0.01})["seed"].values.tolist() == [0]  # run on no other
+
+
+def test_a_choice_that_was_not_confirmed_is_shown_on_the_seed_of_the_search():
+    some = runs({"gd": [[SLOW, ABSENT], [GOOD, ABSENT], [SLOW, SLOW]]})
+    some.attrs["search_seeds"] = [0]
+    assert at_best(some, 4)["seed"].values.tolist() == [0]
 
 
 def test_the_runs_at_fixed_rates():

@@ -1,12 +1,18 @@
 """Selection and comparison of runs of a stored sweep or record, as functions of datasets.
 
 A learning rate is scored by the loss of its worst seed at a horizon, and the rate with the lowest
-score wins. Two rules say how a rate is scored, and the winner can depend on the rule:
+score wins. Three rules say how a rate is scored, and the winner can depend on the rule:
 
 - ``"final"`` (the authors' code): the final loss counts. If it is not finite, or more than
   1.5 times the initial loss, the initial loss counts instead. A run may explode on its way.
 - ``"stable"``: only rates whose loss never exceeds 1.5 times the initial loss, at any step
   and seed, can win.
+- ``"steady"``: of these, only rates whose loss oscillates by less than a tenth over the last fifth
+  of the steps (see `oscillation`). The authors, who chose such rates by hand, write the same.
+
+Where learning rates were searched on some seeds and the best were run again on fresh ones
+(``attrs["search_seeds"]`` says on which they were searched), rates are scored on the former, and
+`at_best` gives the runs of the latter, which took no part in the choice.
 
 See "Choosing a learning rate" in docs/method.md.
 """
@@ -19,8 +25,11 @@ import xarray as xr
 RULES = {
     "final": "rule final: lowest final loss, a run may explode on its way",
     "stable": "rule stable: only rates whose loss never exceeds 1.5 times the initial one",
+    "steady": "rule steady: the loss stays below 1.5 times the initial one and does not oscillate",
 }
 DIVERGED_FACTOR = 1.5
+STEADY = 0.1  # range of the loss about its trend, relative to its mean
+SOLVED = 0.01  # of the initial loss: what is below counts as this much, or zero would oscillate
 NOT_RUN, DIVERGED = 0, 2  # values of ``status`` in stored results
 
 
@@ -47,7 +56,30 @@ def highest_loss(dataset: xr.Dataset, step: int) -> xr.DataArray:
     return xr.ufuncs.maximum(every_step.max("train_step"), last.where(np.isfinite(last), np.inf))
 
 
-def score(dataset: xr.Dataset, step: int, rule: str = "stable") -> xr.DataArray:
+def oscillation(dataset: xr.Dataset, step: int) -> xr.DataArray:
+    """By how much each run's loss oscillates over the last fifth of the steps up to ``step``.
+
+    The range of the loss about its linear trend, relative to its mean or to a hundredth of the
+    initial loss, whichever is larger. The loss is that of every step where a step takes the whole
+    training set, else the one that was measured on the whole of it. Infinite for runs whose loss
+    was not finite there.
+    """
+    loss, at = dataset["loss"], "step"
+    if "train_loss" in dataset and dataset["train_loss"].attrs.get("rows", "all") == "all":
+        loss, at = dataset["train_loss"], "train_step"
+    loss = loss.where((loss[at] >= 0.8 * step) & (loss[at] <= step), drop=True)
+    if loss.sizes[at] < 3:
+        return xr.zeros_like(loss_at(dataset, step))
+    time = (loss[at] - loss[at].mean()).astype(float)
+    mean = loss.mean(at, skipna=False)
+    slope = (loss * time).sum(at, skipna=False) / (time**2).sum()
+    rest = loss - mean - slope * time
+    spread = rest.max(at, skipna=False) - rest.min(at, skipna=False)
+    found = spread / xr.ufuncs.maximum(mean, SOLVED * loss_at(dataset, 0))
+    return found.where(np.isfinite(found), np.inf)
+
+
+def score(dataset: xr.Dataset, step: int, rule: str = "steady") -> xr.DataArray:
     """Loss of each learning rate at ``step`` in its worst seed; infinite if it cannot win.
 
     Raises:
@@ -57,15 +89,17 @@ def score(dataset: xr.Dataset, step: int, rule: str = "stable") -> xr.DataArray:
         raise ValueError(f"unknown rule {rule!r}; known are {', '.join(RULES)}.")
     initial, final = loss_at(dataset, 0), loss_at(dataset, step)
     bound = DIVERGED_FACTOR * initial
-    if rule == "stable":
+    if rule != "final":
         final = final.where(highest_loss(dataset, step) <= bound, np.inf)
+        if rule == "steady":
+            final = final.where(oscillation(dataset, step) <= STEADY, np.inf)
     else:
         final = final.where(final <= bound, initial)  # also where it is NaN
     run = dataset["status"] != NOT_RUN
     return final.where(run).max("seed").where(run.any("seed"), np.inf)
 
 
-def best_learning_rate(dataset: xr.Dataset, step: int, rule: str = "stable") -> xr.Dataset:
+def best_learning_rate(dataset: xr.Dataset, step: int, rule: str = "steady") -> xr.Dataset:
     """The best rate of each optimizer at ``step``.
 
     Args:
@@ -77,8 +111,9 @@ def best_learning_rate(dataset: xr.Dataset, step: int, rule: str = "stable") -> 
       ``learning_rate`` (NaN if no rate qualifies), ``loss`` in the worst seed, ``position`` in the
       dataset's grid, and ``edge``: "smallest tried" or "largest tried" where the best rate is at
       the edge of its optimizer's grid, so that a wider grid might do better; "no rate qualifies";
-      else "".
+      else "", as where a single rate was tried.
     """
+    dataset = _searched(dataset)
     scores = score(dataset, step, rule)
     position = scores.argmin("learning_rate")
     tried = (dataset["status"] != NOT_RUN).any("seed")
@@ -87,6 +122,7 @@ def best_learning_rate(dataset: xr.Dataset, step: int, rule: str = "stable") -> 
     last = size - 1 - tried.isel(learning_rate=slice(None, None, -1)).argmax("learning_rate")
     edge = xr.where(position == first, "smallest tried", "")
     edge = xr.where(position == last, "largest tried", edge)
+    edge = xr.where(first == last, "", edge)
     loss = scores.min("learning_rate")
     any_wins = np.isfinite(loss)
     return xr.Dataset(
@@ -103,15 +139,38 @@ def best_learning_rate(dataset: xr.Dataset, step: int, rule: str = "stable") -> 
     )
 
 
-def at_best(dataset: xr.Dataset, step: int, rule: str = "stable") -> xr.Dataset:
+def at_best(dataset: xr.Dataset, step: int, rule: str = "steady") -> xr.Dataset:
     """The runs at each optimizer's `best_learning_rate`, with ``learning_rate`` and ``edge``.
 
+    Of fresh seeds where all that were selected have such runs, else of those of the search.
     ``attrs["selection"]`` says how the rates were selected.
     """
     best = best_learning_rate(dataset, step, rule)
     chosen = dataset.isel(learning_rate=best["position"]).drop_vars("learning_rate")
+    chosen = _of_fresh_seeds(chosen, np.isfinite(best["loss"]))
     chosen = chosen.assign_coords(learning_rate=best["learning_rate"], edge=best["edge"])
     return chosen.assign_attrs(selection=f"best rate at step {step}, {RULES[rule]}")
+
+
+def _search_seeds(dataset: xr.Dataset) -> list[int]:
+    return np.atleast_1d(dataset.attrs.get("search_seeds", dataset["seed"].values)).tolist()
+
+
+def _searched(dataset: xr.Dataset) -> xr.Dataset:
+    """The runs among which learning rates are chosen."""
+    if "seed" not in dataset.dims:
+        return dataset
+    return dataset.sel(seed=dataset["seed"].isin(_search_seeds(dataset)))
+
+
+def _of_fresh_seeds(chosen: xr.Dataset, wanted: xr.DataArray) -> xr.Dataset:
+    """Runs on seeds that took no part in choosing, if all ``wanted`` selections have them."""
+    if "seed" not in chosen.dims:
+        return chosen
+    fresh = ~chosen["seed"].isin(_search_seeds(chosen))
+    run = (chosen["status"] != NOT_RUN).sel(seed=fresh)
+    shown = fresh if fresh.any() and bool((run.all("seed") | ~wanted).all()) else ~fresh
+    return chosen.sel(seed=shown)
 
 
 def at_fixed(
@@ -143,7 +202,8 @@ def at_fixed(
     joined = xr.concat(
         chosen, "optimizer", data_vars="minimal", coords="minimal", compat="equals", join="exact"
     )
-    return joined.assign_attrs(dataset.attrs, selection=selection)
+    joined = _of_fresh_seeds(joined.assign_attrs(dataset.attrs), xr.DataArray(True))
+    return joined.assign_attrs(selection=selection)
 
 
 def at_only(dataset: xr.Dataset) -> xr.Dataset:

@@ -39,6 +39,11 @@ class Progress:
             # What is stored on the way of others may be counted twice: never beyond the end.
             self._bar.update(min(flops / 1e9, max(self._bar.total - self._bar.n, 0)))
 
+    def expect(self, flops: float) -> None:
+        """More work than was thought, or less."""
+        with self._lock:
+            self._bar.total = max(self._bar.total + flops / 1e9, self._bar.n, 1e-9)
+
     def tell(self, text: str) -> None:
         """A line above the bar."""
         with self._lock:

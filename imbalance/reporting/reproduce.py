@@ -16,10 +16,11 @@ from imbalance.reporting import workers
 from imbalance.reporting.claims import Claim, to_markdown, to_text
 from imbalance.reporting.experiment import Experiment, Options, load_experiment
 from imbalance.reporting.progress import Progress, stop_when_asked
-from imbalance.reporting.work import Work, finish, flops, resolve, seconds, size
+from imbalance.reporting.work import Work, finish, flops, renewed, resolve, seconds, size
 from imbalance.storage import files
 from imbalance.storage.datasets import dataset_path
 from imbalance.storage.store import Store
+from imbalance.training.search import expected_flops
 
 MAIN = (  # the figures of the main text and the theorem's, the quickest first
     "fig6_quadratic",
@@ -121,8 +122,21 @@ class _Command:
 
     def _plan(self, path: Path, experiment: Experiment | None) -> None:
         work = resolve(path, experiment or load_experiment(path), self.options)
+        if self.options.overwrite and not self.options.redraw:
+            self._forget(work)
+            work = renewed(work, self.options)
+        self._adopt(work)
+
+    def _adopt(self, work: Work) -> None:
         self.works[work.name] = work
         self.left[work.name] = {run.key for run in work.missing}
+
+    def _forget(self, work: Work) -> None:
+        store, only = Store(self.options.results / "runs"), self.options.only
+        for run in (run for group in work.runs.values() for run in group):
+            if not only or run.plan.name in only:
+                store.path(run.key).unlink(missing_ok=True)
+                store.checkpoint(run.key).unlink(missing_ok=True)
 
     def _attempt(self, name: str, action) -> None:
         """Do something for an experiment; what fails is told, and the others go on."""
@@ -142,10 +156,6 @@ class _Command:
         store = Store(self.options.results / "runs")
         if any(self.left.values()):
             store.open(size(works))
-            if self.options.overwrite:
-                for key in {run.key for work in works for run in work.missing}:
-                    store.path(key).unlink(missing_ok=True)
-                    store.checkpoint(key).unlink(missing_ok=True)
         for folder in {self.options.figure_path(work.name).parent for work in works}:
             files.check_room(folder, 2**20)
             files.remove_leftovers(folder)
@@ -208,12 +218,26 @@ class _Command:
     def _finish_if_whole(self, work: Work) -> None:
         if self.left.get(work.name) or work.name in self.failures:
             return
+        if not work.settled and not work.absent:
+            self._attempt(work.name, lambda: self._go_on(work))
+            return
         if work.absent:
             self.progress.tell(
                 f"{work.name}: not drawn yet, these are still to be run: {', '.join(work.absent)}"
             )
             return
         self._attempt(work.name, lambda: self._finish(work))
+
+    def _go_on(self, work: Work) -> None:
+        """A search has ended: learn what follows it."""
+        before = set(work.keys)
+        work = renewed(work, self.options)
+        new = {run.key: run.plan.flops for group in work.runs.values() for run in group}
+        expected = sum(expected_flops(plan) for group in work.plans.values() for plan in group)
+        follow = sum(number for key, number in new.items() if key not in before)
+        self.progress.expect(follow - (expected if work.settled else 0.0))
+        self._adopt(work)
+        self._finish_if_whole(work)
 
     def _finish(self, work: Work) -> None:
         self.claims[work.name], path = finish(work, self.options)

@@ -5,8 +5,8 @@ import io
 import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from imbalance.reporting.experiment import Experiment, Options
 from imbalance.reporting.plots import STYLE
 from imbalance.storage import datasets, files
 from imbalance.storage.store import Store
-from imbalance.training.plan import Run, plans, runs
-from imbalance.training.running import stored
+from imbalance.training.plan import Plan, Run, plans
+from imbalance.training.running import known_in, stored
+from imbalance.training.search import expected_flops, wanted
 
 SECONDS_A_PROGRAM = 1.5  # of tracing and compiling, on a machine of 2025
 EFFICIENCY = 0.6  # of steps, beside a large matrix product
@@ -30,20 +31,24 @@ SECONDS_A_PICTURE = 2.0
 
 @dataclass(frozen=True)
 class Work:
-    """An experiment at one scale, resolved.
+    """An experiment at one scale: what it wants and what is there, as far as is known now.
 
     Attributes:
       path: of the script.
       experiment: that it declares.
-      runs: by the value of ``over``.
-      missing: those to make: that the store does not have, of the optimizers asked for.
+      plans: of its sweeps, by the value of ``over``.
+      runs: that are wanted, likewise.
+      settled: whether these are all; while learning rates are searched, more follow.
+      missing: runs to make: that the store does not have, of the optimizers asked for.
       absent: optimizers that miss runs which were not asked for.
       joined: whether the stored dataset is of just these runs.
     """
 
     path: Path
     experiment: Experiment
+    plans: dict[Any, list[Plan]]
     runs: dict[Any, list[Run]]
+    settled: bool
     missing: list[Run]
     absent: tuple[str, ...]
     joined: bool
@@ -59,8 +64,8 @@ class Work:
         return [run.key for group in self.runs.values() for run in group]
 
 
-def runs_of(experiment: Experiment, options: Options) -> dict[Any, list[Run]]:
-    """The runs of an experiment by the value of ``over``.
+def plans_of(experiment: Experiment, options: Options) -> dict[Any, list[Plan]]:
+    """The plans of an experiment by the value of ``over``.
 
     Raises:
       ValueError: for an optimizer in ``options.only`` that it does not compare, or several sweeps
@@ -78,30 +83,49 @@ def runs_of(experiment: Experiment, options: Options) -> dict[Any, list[Run]]:
                 f"--only {name}: {experiment.name} has no such optimizer; it compares "
                 f"{', '.join(sorted(known))}."
             )
-    return {value: runs(plans(sweep)) for value, sweep in sweeps.items()}
+    return {value: plans(sweep) for value, sweep in sweeps.items()}
+
+
+def wanted_of(found: Mapping[Any, list[Plan]], store: Store) -> tuple[dict[Any, list[Run]], bool]:
+    """The runs of an experiment by the value of ``over``, and whether these are all."""
+    chosen = {value: wanted(group, known_in(store)) for value, group in found.items()}
+    runs = {value: group for value, (group, _) in chosen.items()}
+    return runs, all(settled for _, settled in chosen.values())
+
+
+def missing_of(
+    runs: Mapping[Any, list[Run]], store: Store, only: Sequence[str]
+) -> tuple[list[Run], list[Run]]:
+    """Runs that the store does not have: those of the optimizers asked for, and the others."""
+    every = {run.key: run for group in runs.values() for run in group}
+    lacking = [run for key, run in every.items() if not store.has(key)]
+    asked = [run for run in lacking if not only or run.plan.name in only]
+    return asked, [run for run in lacking if only and run.plan.name not in only]
 
 
 def resolve(path: Path, experiment: Experiment, options: Options) -> Work:
     """Plan an experiment and look up what is there.
 
     Raises:
-      ValueError, OSError: as `runs_of`, or if the store cannot be read.
+      ValueError, OSError: as `plans_of`, or if the store cannot be read.
     """
-    found = runs_of(experiment, options)
-    every = {run.key: run for group in found.values() for run in group}
-    place = datasets.dataset_path(experiment.name, options.scale, options.results)
-    asked = {key for key, run in every.items() if not options.only or run.plan.name in options.only}
-    if options.overwrite and not options.redraw:
-        return Work(
-            path, experiment, found, [every[key] for key in every if key in asked], (), False
-        )
-    if datasets.stored_runs(place) == [run.key for group in found.values() for run in group]:
-        return Work(path, experiment, found, [], (), True)
+    found = plans_of(experiment, options)
+    return renewed(Work(path, experiment, found, {}, False, [], (), False), options)
+
+
+def renewed(work: Work, options: Options) -> Work:
+    """The work as it stands now that more runs may be there."""
     store = Store(options.results / "runs")
-    lacking = {key: run for key, run in every.items() if not store.has(key)}
-    missing = [] if options.redraw else [run for key, run in lacking.items() if key in asked]
-    absent = {run.plan.name for run in lacking.values()} - {run.plan.name for run in missing}
-    return Work(path, experiment, found, missing, tuple(sorted(absent)), False)
+    runs, settled = wanted_of(work.plans, store)
+    missing, others = missing_of(runs, store, options.only)
+    if options.redraw:
+        missing, others = [], missing + others
+    absent = tuple(sorted({run.plan.name for run in others}))
+    work = replace(work, runs=runs, settled=settled, missing=missing, absent=absent, joined=False)
+    if settled and not missing and not absent:
+        place = datasets.dataset_path(work.name, options.scale, options.results)
+        work = replace(work, joined=datasets.stored_runs(place) == work.keys)
+    return work
 
 
 def size(works: Sequence[Work]) -> int:
@@ -110,8 +134,15 @@ def size(works: Sequence[Work]) -> int:
 
 
 def flops(works: Sequence[Work]) -> float:
-    """Floating-point operations that are still to be done."""
-    return sum({run.key: run.plan.flops for work in works for run in work.missing}.values())
+    """Floating-point operations that are still to be done, about where searches go on."""
+    missing = sum({run.key: run.plan.flops for work in works for run in work.missing}.values())
+    return missing + sum(
+        expected_flops(plan)
+        for work in works
+        if not work.settled and work.missing
+        for group in work.plans.values()
+        for plan in group
+    )
 
 
 def seconds(work: Work, jobs: int) -> float:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,10 @@ from typing import Any
 
 from imbalance.reporting.experiment import Options, Scale, load_experiment
 from imbalance.reporting.progress import stop_when_asked
-from imbalance.reporting.work import Work, runs_of
+from imbalance.reporting.work import Work, missing_of, plans_of, wanted_of
 from imbalance.storage.store import Store
 from imbalance.training.making import Stopped, Watch
-from imbalance.training.plan import Run
+from imbalance.training.plan import Plan, Run
 from imbalance.training.running import WAIT_SECONDS, make_in
 
 Tell = Callable[[str, Any], None]
@@ -43,13 +43,15 @@ class Share:
       jobs: how many there are.
       scale: of all experiments.
       results: the folder of the store.
-      keys: of the missing runs, by the path of the experiment's script.
+      only: optimizers to run; empty: all.
+      keys: of the runs that are missing now, by the path of the experiment's script.
     """
 
     index: int
     jobs: int
     scale: Scale
     results: str
+    only: list[str]
     keys: dict[str, list[str]]
 
 
@@ -70,26 +72,44 @@ def processors() -> list[int]:
         return list(range(os.cpu_count() or 1))
 
 
+Wanted = Callable[[], list[Run]]
+"""Runs that an experiment wants now and the store does not have."""
+
+
 def make(
     works: Sequence[Work], options: Options, jobs: int, tell: Tell, stopping: Callable[[], int]
 ) -> None:
-    """Make all missing runs in ``jobs`` processes, or in this one."""
-    missing = {str(work.path): work.missing for work in works if work.missing}
-    keys = {path: [run.key for run in todo] for path, todo in missing.items()}
-    shares = [Share(i, jobs, options.scale, str(options.results), keys) for i in range(jobs)]
+    """Make all missing runs, and those that follow them, in ``jobs`` processes or in this one."""
+    missing = {str(work.path): work for work in works if work.missing}
+    keys = {path: [run.key for run in work.missing] for path, work in missing.items()}
+    told = (options.scale, str(options.results), list(options.only), keys)
+    shares = [Share(i, jobs, *told) for i in range(jobs)]
     if jobs > 1:
         _in_workers(shares, tell, stopping)
     else:
-        _work(shares[0], lambda path, _: missing[path], tell, stopping)
+        _work(shares[0], lambda path: _wanted(missing[path].plans, shares[0]), tell, stopping)
+
+
+def _wanted(found: Mapping[Any, list[Plan]], share: Share) -> Wanted:
+    store = Store(Path(share.results) / "runs")
+
+    def now() -> list[Run]:
+        return missing_of(wanted_of(found, store)[0], store, share.only)[0]
+
+    return now
 
 
 def _work(
     share: Share,
-    plan: Callable[[str, list[str]], list[Run]],
+    plan: Callable[[str], Wanted],
     tell: Tell,
     stopping: Callable[[], int],
 ) -> None:
-    """Make a share's runs, experiment by experiment; then those that others left unfinished."""
+    """Make runs, experiment by experiment; then those that others left unfinished.
+
+    What follows a search is known only when it is finished: each experiment is asked again what it
+    wants until it wants nothing.
+    """
     store = Store(Path(share.results) / "runs")
     watch = Watch(partial(tell, "flops"), lambda: bool(stopping()), share.jobs)
 
@@ -103,23 +123,24 @@ def _work(
             tell("made" if mine else "found", [run.key for run in group])
             tell("doing", f"{Path(path).stem} {group[-1].plan.name}")
 
-    waiting: dict[str, list[Run] | None] = dict.fromkeys(share.keys)
+    waiting: dict[str, Wanted | None] = dict.fromkeys(share.keys)
     try:
         while waiting:
-            for path, todo in list(waiting.items()):
+            for path, wanted in list(waiting.items()):
                 try:
-                    if todo is None:
+                    if wanted is None:
                         tell("doing", Path(path).stem)
-                        found = plan(path, share.keys[path])
-                        first = len(found) * share.index // share.jobs
-                        todo = found[first:] + found[:first]
-                    waiting[path] = make_all(path, todo)
+                        waiting[path] = wanted = plan(path)
+                    held: list[Run] = []
+                    while not held and (todo := wanted()):
+                        first = len(todo) * share.index // share.jobs
+                        held = make_all(path, todo[first:] + todo[:first])
                 except Stopped:
                     raise
                 except Exception as error:
                     tell("failed", (path, *explained(error)))
-                    waiting[path] = []
-                if not waiting[path]:
+                    held = []
+                if not held:
                     del waiting[path]
             if waiting:
                 time.sleep(WAIT_SECONDS)
@@ -127,16 +148,19 @@ def _work(
         tell("stopped", None)
 
 
-def _planned(scale: Scale, path: str, keys: list[str]) -> list[Run]:
-    """The runs with these keys of the experiment that a script declares."""
-    found = runs_of(load_experiment(Path(path)), Options(scale))
-    known = {run.key: run for group in found.values() for run in group}
-    if strange := [key for key in keys if key not in known]:
+def _planned(share: Share, path: str) -> Wanted:
+    """What the experiment that a script declares wants."""
+    options = Options(share.scale)
+    wanted = _wanted(plans_of(load_experiment(Path(path)), options), share)
+    known = {run.key for run in wanted()}
+    store = Store(Path(share.results) / "runs")
+    if strange := [k for k in share.keys[path] if k not in known and not store.has(k)]:
         raise RuntimeError(
-            f"{len(strange)} of {len(keys)} runs have another key in this process: something that "
-            "decides their numbers differs from one process to the next. --jobs 1 makes them."
+            f"{len(strange)} of {len(share.keys[path])} runs have another key in this process: "
+            "something that decides their numbers differs from one process to the next. --jobs 1 "
+            "makes them."
         )
-    return [known[key] for key in keys]
+    return wanted
 
 
 # The parent's side ------------------------------------------------------------------------------
@@ -216,7 +240,7 @@ def _main() -> None:
         def stopping() -> int:
             return asked() or (signal.SIGTERM if os.getppid() != parent else 0)
 
-        _work(share, lambda path, keys: _planned(share.scale, path, keys), tell, stopping)
+        _work(share, partial(_planned, share), tell, stopping)
 
 
 if __name__ == "__main__":

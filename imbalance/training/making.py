@@ -213,7 +213,7 @@ def _walk(
             taken = min(stride, stop - progress.step)
             began = time.perf_counter()
             progress.state, (loss, weight) = advance(
-                progress.state, rows.training, objective, jnp.int32(taken)
+                progress.state, rows.training, objective, np.int32(taken)
             )
             mean = np.asarray(loss)[:taken] / np.asarray(weight)[:taken]
             progress.train_loss[progress.step : progress.step + taken] = mean

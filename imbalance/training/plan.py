@@ -103,6 +103,7 @@ class Plan:
       microbatch_rows: rows that are worked on at once, when stepping and when measuring.
       probes: the measuring programs, by the number of runs at once; optimizers of a sweep have
         them in common, so they are traced once for all.
+      data: digests of the data by seed, in common as well.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Plan:
     measurements: tuple[Measurement, ...]
     microbatch_rows: int
     probes: dict[int, tuple[Traced, ...]]
+    data: dict[int, str]
 
     @property
     def problem(self) -> Problem:
@@ -219,10 +221,20 @@ class Plan:
             start.digest, advance.digest, objective, self.steps, measured, together, options
         )
 
-    def key(self, learning_rate: float, seed: int, data: str) -> str:
-        """The key of one run, of the digest of its data: 32 hexadecimal digits."""
+    def run(self, learning_rate: float, seed: int) -> "Run":
+        """One run with its key: 32 hexadecimal digits."""
+        data = self._data(seed)  # first: data of other shapes than promised are refused there
         rate = np.float32(learning_rate).tobytes().hex()  # what the run is given
-        return _digest(self.digest, rate, seed, data)[:32]
+        key = _digest(self.digest, rate, seed, data)[:32]
+        return Run(self, learning_rate, seed, key)
+
+    def _data(self, seed: int) -> str:
+        seed = seed if self.problem.data_by_seed else 0
+        if seed not in self.data:
+            held = self.problem.validation(seed) if self.validated else None
+            parts = [self.problem.batch(seed), *([held] if held else [])]
+            self.data[seed] = "".join(map(digest_of, parts))
+        return self.data[seed]
 
     @property
     def flops(self) -> float:
@@ -258,7 +270,7 @@ def plans(sweep: Sweep) -> list[Plan]:
     )
     objective = Objective.reweighted(problem.counts, sweep.weighting, sweep.l2)
     rows = sweep.batch_size or problem.num_rows
-    found, probes = [], {}
+    found, probes, data = [], {}, {}
     for name in sweep.learning_rates:
         optimizer = optimizer_named(name, sweep.optimizers)
         engine = Engine(
@@ -269,23 +281,16 @@ def plans(sweep: Sweep) -> list[Plan]:
             precision=sweep.precision,
         )
         each = math.ceil(rows / sweep.microbatches)
-        found.append(Plan(name, optimizer, sweep, engine, objective, measurements, each, probes))
+        found.append(
+            Plan(name, optimizer, sweep, engine, objective, measurements, each, probes, data)
+        )
     return found
 
 
 def runs(found: Sequence[Plan]) -> list[Run]:
-    """All runs of plans of one sweep, in the order of declaration."""
-    digests: dict[int, str] = {}
-
-    def data(plan: Plan, seed: int) -> str:
-        seed = seed if plan.problem.data_by_seed else 0
-        if seed not in digests:
-            held = plan.problem.validation(seed) if plan.validated else None
-            digests[seed] = digest_of(plan.problem.batch(seed)) + (digest_of(held) if held else "")
-        return digests[seed]
-
+    """The runs that plans of one sweep declare, in the order of declaration."""
     return [
-        Run(plan, rate, seed, plan.key(rate, seed, data(plan, seed)))
+        plan.run(rate, seed)
         for plan in found
         for seed in plan.sweep.seeds
         for rate in plan.learning_rates

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from imbalance.storage.provenance import provenance
 from imbalance.storage.store import Store
 from imbalance.training.making import Maker, Stopped, Watch
 from imbalance.training.plan import Plan, Run, plans, run_alone, runs
+from imbalance.training.search import Known, wanted
 from imbalance.training.sweep import Sweep
 
 WAIT_SECONDS = 0.5  # between two looks at runs that other processes make
@@ -64,6 +65,7 @@ def piece(plan: Plan, seed: int, made: Sequence[tuple[float, Any]]) -> xr.Datase
     for name in ("loss", "bucket_loss", "train_loss"):
         found[name].attrs["units"] = "nats"
     found["status"].attrs.update(STATUS)
+    found["train_loss"].attrs["rows"] = plan.sweep.batch_size or "all"
     return found
 
 
@@ -150,26 +152,47 @@ def stored(store: Store, chosen: Sequence[Run]) -> xr.Dataset:
     Raises:
       FileNotFoundError, Damaged: as `Store.read`.
     """
-    groups: dict[Any, list[tuple[Run, xr.Dataset]]] = {}
-    for run in chosen:
-        groups.setdefault((id(run.plan), run.seed), []).append((run, store.read(run.key)))
-    pieces, made_by = [], {}
-    for group in groups.values():
-        first = group[0][0]
-        found = piece(first.plan, first.seed, [(run.learning_rate, one) for run, one in group])
-        found.attrs["wall_seconds"] = sum(one.attrs["wall_seconds"] for _, one in group)
-        pieces.append(found)
-        for _, one in group:
-            who = json.loads(one.attrs["provenance"]) | {"device": one.attrs["device"]}
-            when = who.pop("created_at")
-            made_by.setdefault(json.dumps(who, sort_keys=True), []).append(when)
+    read = {run.key: store.read(run.key) for run in chosen}
+    made_by = {}
+    for one in read.values():
+        who = json.loads(one.attrs["provenance"]) | {"device": one.attrs["device"]}
+        when = who.pop("created_at")
+        made_by.setdefault(json.dumps(who, sort_keys=True), []).append(when)
     makers = [
         {**json.loads(who), "runs": len(times), "first": min(times), "last": max(times)}
         for who, times in made_by.items()
     ]
-    joined = datasets.join(pieces)
+    seconds = sum(one.attrs["wall_seconds"] for one in read.values())
+    return _joined(chosen, read, seconds, makers)
+
+
+def known_in(store: Store) -> Known:
+    """What a store knows of runs."""
+
+    def known(chosen: Sequence[Run]) -> xr.Dataset | None:
+        return stored(store, chosen) if all(store.has(run.key) for run in chosen) else None
+
+    return known
+
+
+def _joined(
+    chosen: Sequence[Run], made: Mapping[str, Any], seconds: float, makers: list[dict[str, Any]]
+) -> xr.Dataset:
+    """Runs of one sweep with their labels, from the arrays of each by its key."""
+    groups: dict[Any, list[Run]] = {}
+    for run in chosen:
+        groups.setdefault((id(run.plan), run.seed), []).append(run)
+    joined = datasets.join(
+        piece(group[0].plan, group[0].seed, [(run.learning_rate, made[run.key]) for run in group])
+        for group in groups.values()
+    )
+    sweep = chosen[0].plan.sweep
+    searched = {} if sweep.confirm is None else {"search_seeds": list(sweep.seeds)}
     return joined.assign_attrs(
-        settings=json.dumps(chosen[0].plan.sweep.settings()), provenance=json.dumps(makers)
+        wall_seconds=seconds,
+        settings=json.dumps(sweep.settings()),
+        provenance=json.dumps(makers),
+        **searched,
     )
 
 
@@ -188,25 +211,35 @@ def run(sweep: Sweep, results: str | Path | None = None) -> xr.Dataset:
       MemoryError: if a run does not fit this device.
       OSError: if the store cannot be written to.
     """
-    chosen = runs(plans(sweep))
-    if results is not None:
-        store = Store(Path(results) / "runs")
-        store.open(sum({one.key: one.plan.bytes for one in chosen}.values()))
-        waiting = chosen
+    found = plans(sweep)
+    if results is None:
+        return _run_in_memory(found)
+    store = Store(Path(results) / "runs")
+    store.open(sum({one.key: one.plan.bytes for one in runs(found)}.values()))
+    while True:
+        chosen, settled = wanted(found, known_in(store))
+        waiting = [one for one in chosen if not store.has(one.key)]
+        if settled and not waiting:
+            return stored(store, chosen)
         while waiting := _make_all(store, waiting):
             time.sleep(WAIT_SECONDS)
-        return stored(store, chosen)
-    maker, groups, began = Maker(), {}, time.monotonic()
-    for group in grouped(chosen):
-        for one, arrays in zip(group, maker.make(group), strict=True):
-            groups.setdefault((id(one.plan), one.seed), []).append((one, arrays))
-    pieces = [
-        piece(group[0][0].plan, group[0][0].seed, [(one.learning_rate, a) for one, a in group])
-        for group in groups.values()
-    ]
-    joined = datasets.join(pieces)
-    return joined.assign_attrs(
-        wall_seconds=time.monotonic() - began,
-        settings=json.dumps(sweep.settings()),
-        provenance=json.dumps([{**provenance(), "device": device()}]),
-    )
+
+
+def _run_in_memory(found: Sequence[Plan]) -> xr.Dataset:
+    maker, began = Maker(), time.monotonic()
+    made: dict[str, Any] = {}
+    who = [{**provenance(), "device": device()}]
+
+    def known(chosen: Sequence[Run]) -> xr.Dataset | None:
+        if any(run.key not in made for run in chosen):
+            return None
+        return _joined(chosen, made, time.monotonic() - began, who)
+
+    while True:
+        chosen, settled = wanted(found, known)
+        missing = [run for run in chosen if run.key not in made]
+        if settled and not missing:
+            return _joined(chosen, made, time.monotonic() - began, who)
+        for group in grouped(missing):
+            for run, arrays in zip(group, maker.make(group), strict=True):
+                made[run.key] = arrays

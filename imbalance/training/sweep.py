@@ -7,12 +7,13 @@ import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from imbalance.analysis.labelled import RULES
 from imbalance.probes import Probe
 from imbalance.problems.problem import Problem
 from imbalance.training.optimizers import OPTIMIZERS, Optimizer, Rule, optimizer_named
@@ -44,6 +45,25 @@ def default_stops(steps: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class Confirm:
+    """What is done with the best learning rates of a search: they are run again on fresh seeds.
+
+    Attributes:
+      seeds: fresh ones, which take no part in choosing the rates.
+      rules: by which the best rates are chosen, of `imbalance.analysis.labelled.RULES`; the winner
+        of each is confirmed.
+      steps: horizons at which they are chosen; empty: the last step.
+      growth: by how many rates a grid may grow at either end while the best stands there; the
+        ratio of two neighbours stays the same.
+    """
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    rules: tuple[str, ...] = ("steady",)
+    steps: tuple[int, ...] = ()
+    growth: int = 4
+
+
+@dataclass(frozen=True)
 class Sweep:
     """Which runs are compared: a grid of learning rates for each optimizer, at several seeds.
 
@@ -52,6 +72,8 @@ class Sweep:
       learning_rates: optimizer name -> grid of rates.
       steps: how far every run goes.
       seeds: of the start and, where the problem says so, of the data.
+      confirm: search rates on these seeds, let grids grow where the best stands at an edge, and run
+        the best again on fresh seeds. None: the grid as it is given, and no more.
       stops: steps at which losses are measured on the whole training set; None is `default_stops`.
       probes: more to measure; each at its own stops, or at these.
       weighting: train with class weights ``n_k^-weighting``: 0.5 is the paper's 1/√π, 1 its 1/π.
@@ -71,6 +93,7 @@ class Sweep:
     learning_rates: Mapping[str, Sequence[float]]
     steps: int
     seeds: tuple[int, ...] = (0,)
+    confirm: Confirm | None = None
     stops: tuple[int, ...] | None = None
     probes: tuple[Probe, ...] = ()
     weighting: float = 0.0
@@ -89,12 +112,9 @@ class Sweep:
         for optimizer, rates in self.learning_rates.items():
             optimizer_named(optimizer, self.optimizers)
             _check_rates(f"sweep of {name!r}, optimizer {optimizer!r}", rates)
-        whole = all(_is_whole(seed) and 0 <= seed < 2**32 for seed in self.seeds)
-        if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(
-                f"sweep of {name!r}: seeds {self.seeds}; "
-                "give one or more, each once, whole, 0 or more and below 2^32."
-            )
+        _check_seeds(f"sweep of {name!r}: seeds", self.seeds)
+        if self.confirm is not None:
+            self._check_confirm(self.confirm)
         for what, value in (("steps", self.steps), ("microbatches", self.microbatches)):
             _check_positive(f"sweep of {name!r}: {what}", value)
         for what in ("batch_size", "measured_rows"):
@@ -116,6 +136,21 @@ class Sweep:
                     f"sweep of {name!r}: stops {stops}; give whole steps from 0 to {self.steps}."
                 )
 
+    def _check_confirm(self, confirm: Confirm) -> None:
+        what = f"sweep of {self.problem.name!r}: confirm"
+        _check_seeds(f"{what}.seeds", confirm.seeds)
+        if used := set(confirm.seeds) & set(self.seeds):
+            raise ValueError(
+                f"{what}.seeds: rates are searched on {sorted(used)} already; give fresh seeds."
+            )
+        if not confirm.rules or set(confirm.rules) - set(RULES):
+            raise ValueError(f"{what}.rules {confirm.rules}; known are {', '.join(RULES)}.")
+        stops = self.stops or default_stops(self.steps)
+        if strange := [step for step in confirm.steps if step not in stops]:
+            raise ValueError(f"{what}.steps {strange}: nothing is measured there; stops: {stops}.")
+        if not _is_whole(confirm.growth) or confirm.growth < 0:
+            raise ValueError(f"{what}.growth {confirm.growth!r}; give a whole number of 0 or more.")
+
     def settings(self) -> dict[str, Any]:
         """What was run, in words and numbers for the people who read a result.
 
@@ -131,6 +166,7 @@ class Sweep:
                 for name in self.learning_rates
                 if self.optimizers[name] is not OPTIMIZERS.get(name)
             },
+            "confirm": None if self.confirm is None else asdict(self.confirm),
             "stops": self.stops,
             "probes": [probe.name for probe in self.probes],
             **{name: getattr(self, name) for name in (*plain, "measured_rows", "precision")},
@@ -164,6 +200,14 @@ def _check_rates(what: str, rates: Sequence[float]) -> None:
             raise ValueError(f"{what}: learning rate {rate!r}; give finite numbers above 0.")
     if len(set(rates)) != len(rates):
         raise ValueError(f"{what}: learning rates {rates} repeat; give each once.")
+
+
+def _check_seeds(what: str, seeds: tuple[int, ...]) -> None:
+    whole = all(_is_whole(seed) and 0 <= seed < 2**32 for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) != len(seeds):
+        raise ValueError(
+            f"{what} {seeds}; give one or more, each once, whole, 0 or more and below 2^32."
+        )
 
 
 def _is_whole(value: Any) -> bool:
