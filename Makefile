@@ -23,11 +23,12 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help reproduce reproduce-all test test-all lint constraints-guard lock bench clean
+.PHONY: help reproduce reproduce-all figures test test-all lint constraints-guard lock bench clean
 
 help:
 	@echo "make reproduce   the main figures: run what is missing, draw, check    (SCALE=$(SCALE))"
 	@echo "make reproduce-all   the appendices and our own experiments as well    (SCALE=$(SCALE))"
+	@echo "make figures     redraw every figure from the data in figures/data, running nothing"
 	@echo "make test        the default test suite                               (PYTEST_ARGS=)"
 	@echo "make test-all    the same with the slow tests"
 	@echo "make lint        ruff, pyright, and no address in constraints.txt"
@@ -40,6 +41,9 @@ reproduce: $(VENV)/.installed
 
 reproduce-all: $(VENV)/.installed
 	$(VENV)/bin/python -m imbalance.reporting.reproduce --all --scale $(SCALE) $(ARGS)
+
+figures: $(VENV)/.installed
+	$(VENV)/bin/python -m imbalance.reporting.redraw
 
 # Two processes: most of the time is compiling, which is the work of one core.
 test: $(VENV)/.installed-dev

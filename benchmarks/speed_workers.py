@@ -51,7 +51,7 @@ TASKS = {  # name -> problem, steps, microbatches
     "linear, m = 7": ("problems.heavy_tailed_linear(7)", 800, 1),
     "linear, m = 8": ("problems.heavy_tailed_linear(8)", 150, 1),
     "CNN, 3,200 images": ("digits()", 10, 8),
-    "transformer, 20,000 words": ("transformer()", 30, 1),
+    "transformer, 20,000 words": ("transformer()", 6, 1),
 }
 
 

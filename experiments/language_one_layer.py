@@ -4,13 +4,18 @@ Claims (the paper's appendix): with the whole training set in every step, gradie
 leaves rare tokens behind and Adam does not. Sign descent does as well as Adam; normalised
 gradients, momentum and a line search do not.
 
-At laptop scale the model has 64 features and learns 4,480 tokens of the docstrings of the Python
-standard library. Paper scale has the paper's model, on PTB where ``IMBALANCE_DATA`` has a folder
-``ptb``.
+The picture shows eleven optimizers: overall losses at the left, then each by token frequency. At
+laptop scale the model has 64 features and learns 4,480 tokens of the docstrings of the Python
+standard library in 100 steps, enough for Adam with momentum to fit all of them. On so short a text
+normalised steps reach the rare tokens too, later than Adam. Learning rates are searched on one seed
+and the best by the rule `steady` run on two others. Paper scale has the paper's model, on PTB where
+``IMBALANCE_DATA`` has a folder ``ptb``.
 
 Run:    python experiments/language_one_layer.py
 Draws:  figures/language_one_layer.png
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +24,10 @@ from imbalance.analysis.labelled import at_best
 from imbalance.data.folders import real_data
 from imbalance.models.transformer import post_norm
 from imbalance.problems import language
-from imbalance.reporting import plots
+from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid, sign_explains_adam, slug
 from imbalance.reporting.experiment import Experiment, main
-from imbalance.training.sweep import Sweep, half_decades, linear_stops
+from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops
 
 ROWS = {  # GD, Adam, normalized GD and sign descent; and others
     "without momentum": ("gd", "adam_without_momentum", "normalized_gd", "sign"),
@@ -43,10 +48,13 @@ GRIDS = {  # exponents of the first and last learning rate, at laptop and at pap
     "adam": ((-2.5, -1.5), (-4, -2)),
     "normalized_gd+m": ((-1, 0), (-2, 0)),
     "sign+m": ((-3.5, -2.5), (-5, -3)),
-    "scaled_sign+m": ((-5, -4), (-9, -7)),
+    "scaled_sign+m": ((-5.5, -4.5), (-9, -7)),
     "adagrad": ((-2, -1), (-4, -2)),
     "armijo": ((0, 0), (0, 0)),
 }
+SEEDS = {"smoke": (1,), "laptop": (1, 2), "paper": (1, 2)}
+SECTION = "Appendix, one-layer transformer"
+SHORT = "on so short a text {} to fit rare tokens within these steps"
 
 
 def sweeps(scale):
@@ -54,110 +62,141 @@ def sweeps(scale):
     tokens, width, length, columns, steps, microbatches = SIZES[scale]
     folder = real_data("ptb") if scale == "paper" else None
     corpus = language.text_folder(folder) if folder else language.docstrings(tokens)
-    dropout = 0.2 if scale == "paper" else 0.0
+    rate = 0.2 if scale == "paper" else 0.0
+    dropout = {"dropout": rate, "mlp_dropout": rate, "attention_dropout": rate}
     size = {"width": width, "mlp_width": width, "num_layers": 1, "num_heads": 1}
-    model = post_norm(corpus.num_classes, **size, dropout=dropout, mlp_dropout=dropout)
     problem = language.next_token_problem(
-        corpus, model, length, columns=columns, noisy_evaluation=dropout > 0
+        corpus,
+        post_norm(corpus.num_classes, **size, **dropout),
+        length,
+        columns=columns,
+        noisy_evaluation=rate > 0,
     )
     rates = {
         name: half_decades(first, first if scale == "smoke" else last)
         for name, grids in GRIDS.items()
         for first, last in (grids[scale == "paper"],)
     }
-    stops = linear_stops(steps, 21)
-    return {"": Sweep(problem, rates, steps, stops=stops, microbatches=microbatches)}
+    return {
+        "": Sweep(
+            problem,
+            rates,
+            steps,
+            confirm=Confirm(seeds=SEEDS[scale]),
+            stops=linear_stops(steps, 51),
+            microbatches=microbatches,
+        )
+    }
 
 
 def best(dataset):
-    """The runs at the best learning rates by the rule `stable`."""
+    """The runs at the best learning rates by the rule `steady`."""
     return at_best(dataset, int(dataset["step"][-1]))
 
 
 def draw(dataset):
     """Overall losses and each optimizer by bucket: without momentum, with it, and the others."""
     chosen = best(dataset)
-    figure, axes = plots.panels(len(ROWS), 5)
-    plots.in_rows(axes, chosen, tuple(ROWS.values()), top=1.5 * np.log(dataset.sizes["class"]))
+    figure, axes = page.panels(len(ROWS), 5)
+    plots.in_rows(axes, chosen, tuple(ROWS.values()), top=1.3 * np.log(dataset.sizes["class"]))
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
-    examples = int(dataset["class_count"].sum())
-    plots.headline(figure, chosen, f"A one-layer transformer, {examples:,} tokens in every step")
+    examples, classes = int(dataset["class_count"].sum()), int((dataset["class_count"] > 0).sum())
+    page.headline(
+        figure,
+        chosen,
+        "A transformer without noise: GD leaves rare tokens behind, and the sign fits them as "
+        "Adam does",
+        f"One layer, {examples:,} tokens of {classes:,} classes, full batch.",
+    )
     return figure
 
 
 def claims(dataset):
     """The gap without and with momentum, and where the other optimizers stand."""
-    chosen, start = best(dataset).isel(seed=0), dataset.isel(seed=0, step=0)
-    last = chosen.isel(step=-1)
-    loss = {str(name): float(last["loss"].sel(optimizer=name)) for name in last["optimizer"].values}
+    chosen = best(dataset)
+    loss = {name: chosen["loss"].sel(optimizer=name).isel(step=-1) for name in GRIDS}
     rows = []
     for words in ("without momentum", "with momentum"):
-        gd, adam, *_ = ROWS[words]
-        begun = start["bucket_loss"].sel(optimizer=adam).max("learning_rate").values
-        gd_last, adam_last = (last["bucket_loss"].sel(optimizer=o).values for o in (gd, adam))
-        tests = [
-            ("gap", "GD's overall loss minus Adam's, nats", loss[gd] - loss[adam], 1.0, np.inf),
-            (
-                "gd-leaves-rarest-bucket",
-                "GD's loss in the rarest bucket divided by its initial value",
-                gd_last[-1] / begun[-1],
-                0.9,
-                np.inf,
-            ),
-            (
-                "gd-buckets-ordered-by-frequency",
-                "rank correlation of GD's bucket losses with rarity",
-                spearman(np.arange(len(gd_last)), gd_last),
-                0.95,
-                np.inf,
-            ),
-            (
-                "adam-lowers-every-bucket",
-                "Adam's bucket losses divided by their initial values: largest ratio",
-                (adam_last / begun).max(),
-                -np.inf,
-                1.0,
-            ),
-        ]
-        rows += [
-            between(
-                f"{slug(words)}-{name}",
-                f"{words}: {said}",
-                float(value),
-                low,
-                high,
-                fixed="before any run",
-            )
-            for name, said, value, low, high in tests
-        ]
-        losses = [loss[optimizer] for optimizer in ROWS[words]]
-        rows += sign_explains_adam(slug(words), losses, words)
-    span = loss["gd"] - loss["adam_without_momentum"]
-    for optimizer, name, words, limit in (
+        rows += _gap(chosen, words)
+        rows += sign_explains_adam(
+            slug(words),
+            [loss[optimizer] for optimizer in ROWS[words]],
+            words,
+            SECTION,
+            ("", SHORT.format("normalised steps are enough")),
+        )
+    plain, with_momentum = ROWS["without momentum"][:2], ROWS["with momentum"][:2]
+    for optimizer, pair, name, words, limit in (
         (
             "armijo",
+            plain,
             "line-search-keeps-gap",
-            "a line search does not close the gap",
-            {"low": 0.5},
+            "a line search closes at most half of the gap between GD and Adam without momentum",
+            {"high": 0.5},
         ),
         (
             "scaled_sign+m",
+            with_momentum,
             "scaled-sign-nearer-to-adam",
-            "scaled sign descent with momentum is nearer to Adam than to GD",
-            {"high": 0.5},
+            "scaled sign descent with momentum closes at least half of the gap between GD and Adam "
+            "with momentum",
+            {"low": 0.5},
         ),
         (
             "adagrad",
+            plain,
             "adagrad-nearer-to-adam",
-            "AdaGrad is nearer to Adam than to GD",
-            {"high": 0.5},
+            "AdaGrad closes at least half of the gap between GD and Adam without momentum",
+            {"low": 0.5},
         ),
     ):
-        share = (loss[optimizer] - loss["adam_without_momentum"]) / span
-        said = f"{words}: (its loss - Adam) / (GD - Adam), both without momentum"
-        rows.append(between(name, said, share, **limit, fixed="before any run"))
-    tuned = best(dataset).sel(optimizer=[name for name in GRIDS if name != "armijo"])
-    return [*rows, inside_grid(tuned)]
+        gd, adam = (loss[one] for one in pair)
+        share = (gd - loss[optimizer]) / (gd - adam)
+        test: dict[str, Any] = {"fixed": "before any run", "section": SECTION, "percent": True}
+        rows.append(between(name, words, share, **limit, **test))
+    return [*rows, inside_grid(chosen)]
+
+
+def _gap(chosen, words):
+    """How far gradient descent and Adam get, overall and in the buckets."""
+    last, start = chosen.isel(step=-1), chosen["bucket_loss"].isel(step=0)
+    gd, adam = ROWS[words][:2]
+    gd_last, adam_last = (last["bucket_loss"].sel(optimizer=name) for name in (gd, adam))
+    ranks = np.arange(chosen.sizes["bucket"])
+    test: dict[str, Any] = {"fixed": "before any run", "section": SECTION}
+    return [
+        between(
+            f"{slug(words)}-gap",
+            f"{words}: GD's overall loss minus Adam's, nats",
+            last["loss"].sel(optimizer=gd) - last["loss"].sel(optimizer=adam),
+            low=1.0,
+            **test,
+        ),
+        between(
+            f"{slug(words)}-gd-leaves-rarest-bucket",
+            f"{words}: GD's loss in the rarest bucket, of its initial value",
+            gd_last.isel(bucket=-1) / start.sel(optimizer=gd).isel(bucket=-1),
+            low=0.9,
+            percent=True,
+            reason=SHORT.format("GD begins"),
+            **test,
+        ),
+        between(
+            f"{slug(words)}-gd-buckets-ordered-by-frequency",
+            f"{words}: rank correlation of GD's bucket losses with rarity",
+            [spearman(ranks, of_seed.values) for of_seed in gd_last],
+            low=0.95,
+            **test,
+        ),
+        between(
+            f"{slug(words)}-adam-lowers-every-bucket",
+            f"{words}: Adam's bucket losses, of their initial values: largest share",
+            (adam_last / start.sel(optimizer=adam)).max("bucket"),
+            high=1.0,
+            percent=True,
+            **test,
+        ),
+    ]
 
 
 EXPERIMENT = Experiment("language_one_layer", sweeps, draw, claims)

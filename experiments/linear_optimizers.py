@@ -4,32 +4,40 @@ Claim (the paper's appendix): normalising the gradient or adding momentum helps 
 sign of the gradient helps most, and sign descent behaves like Adam. A line search does not close
 the gap.
 
+The first two rows are optimizers without and with momentum, the third is others of the paper, the
+last two newer ones; the first column compares those of its row. All are at their best rates by the
+rule `steady`, searched on one seed and run on three others. At laptop scale m = 7 (896 examples,
+127 classes) and 300 steps; the paper has m = 11 and 500.
+
 Run:    python experiments/linear_optimizers.py
 Draws:  figures/linear_optimizers.png
 """
 
+from math import inf
+
 from imbalance.analysis.labelled import at_best
 from imbalance.problems import heavy_tailed_linear
-from imbalance.reporting import plots
-from imbalance.reporting.claims import between, inside_grid, slug
+from imbalance.reporting import page, plots
+from imbalance.reporting.claims import between, inside_grid, reported, sign_explains_adam, slug
 from imbalance.reporting.experiment import Experiment, main
-from imbalance.training.sweep import Sweep, half_decades
+from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops
 
+SECTION = "Appendix, more optimizers"
 GRIDS = {  # exponents of learning rates at laptop scale, and at the paper's m = 11
-    "gd": ((-2, 0), (-3, -1)),
-    "adam_without_momentum": ((-3.5, -1.5), (-5, -3)),
-    "normalized_gd": ((-1, 1), (-3, -1)),
-    "sign": ((-4.5, -2.5), (-6, -4)),
-    "gd+m": ((-2.5, -0.5), (-3, -1)),
-    "adam": ((-3.5, -1.5), (-5, -3)),
-    "normalized_gd+m": ((-2, 0), (-3, -1)),
-    "sign+m": ((-5, -3), (-6, -4)),
-    "scaled_sign": ((-7, -5), (-9, -7)),
-    "scaled_sign+m": ((-7, -5), (-9, -7)),
-    "adagrad": ((-2.5, -0.5), (-5, -2)),
+    "gd": ((-2.5, -1), (-3, -1)),
+    "adam_without_momentum": ((-3.5, -2), (-5, -3)),
+    "normalized_gd": ((-2, -0.5), (-3, -1)),
+    "sign": ((-4.5, -3), (-6, -4)),
+    "gd+m": ((-2.5, -1), (-3, -1)),
+    "adam": ((-3.5, -2), (-5, -3)),
+    "normalized_gd+m": ((-2.5, -1), (-3, -1)),
+    "sign+m": ((-5, -3.5), (-6, -4)),
+    "scaled_sign": ((-6.5, -5), (-9, -7)),
+    "scaled_sign+m": ((-6, -4.5), (-9, -7)),
+    "adagrad": ((-2.5, -1), (-5, -2)),
     "armijo": ((0, 0), (0, 0)),
-    "lion": ((-4, -2), (-6, -4)),
-    "muon": ((-1.5, 0.5), (-3, -1)),
+    "lion": ((-4, -2.5), (-6, -4)),
+    "muon": ((-2, -0.5), (-3, -1)),
 }
 ROWS = {
     "without momentum": ("gd", "adam_without_momentum", "normalized_gd", "sign"),
@@ -41,19 +49,29 @@ ROWS = {
 
 def sweeps(scale):
     """All optimizers over their grids."""
-    m, steps = {"smoke": (4, 16), "laptop": (7, 150), "paper": (11, 500)}[scale]
+    m, steps = {"smoke": (4, 16), "laptop": (7, 300), "paper": (11, 500)}[scale]
     grids = {name: half_decades(*grid[scale == "paper"]) for name, grid in GRIDS.items()}
-    return {"": Sweep(heavy_tailed_linear(m), grids, steps)}
+    stops = linear_stops(steps, 51)
+    return {"": Sweep(heavy_tailed_linear(m), grids, steps, confirm=Confirm(), stops=stops)}
 
 
 def draw(dataset):
     """One row without momentum, one with it, and two of others; the first panel compares."""
     chosen = at_best(dataset, int(dataset["step"][-1]))
     top = 1.4 * float(chosen["loss"].isel(step=0).max())
-    figure, axes = plots.panels(4, 5)
+    figure, axes = page.panels(4, 5, height=1.5)
     plots.in_rows(axes, chosen, tuple(ROWS.values()), top)
+    for axis, words in zip(axes[:, 0], ROWS, strict=True):
+        axis.set_title(f"Overall,\n{words}")
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
-    plots.headline(figure, chosen, "More optimizers on random heavy-tailed labels")
+    examples, classes = int(dataset["class_count"].sum()), dataset.sizes["class"]
+    page.headline(
+        figure,
+        chosen,
+        "The sign of the gradient closes most of the gap to Adam; its norm or a line search do not",
+        f"{examples:,} examples, {classes:,} classes, {int(dataset['step'][-1])} steps, full "
+        "batch.",
+    )
     return figure
 
 
@@ -61,48 +79,41 @@ def claims(dataset):
     """Where each optimizer stands between GD and Adam."""
     last = int(dataset["step"][-1])
     chosen = at_best(dataset, last)
-    loss = chosen["loss"].sel(step=last).isel(seed=0)
-    value = {name: float(loss.sel(optimizer=name)) for name in GRIDS}
+    loss = {name: chosen["loss"].sel(step=last, optimizer=name) for name in GRIDS}
+
+    def closed(name, gd, adam):
+        return (loss[gd] - loss[name]) / (loss[gd] - loss[adam])
+
     rows = []
     for words in ("without momentum", "with momentum"):
-        gd, adam, normalized, sign = (value[name] for name in ROWS[words])
-        rows += [
-            between(
-                f"{slug(words)}-sign-near-adam",
-                f"Sign descent does as well as Adam, {words}: (sign - Adam) / (GD - Adam)",
-                (sign - adam) / (gd - adam),
-                high=0.2,
-                fixed="before any run",
-            ),
-            between(
-                f"{slug(words)}-normalized-gd-near-gd",
-                f"Normalized GD is nearer to GD than to Adam, {words}: "
-                "(normalized - Adam) / (GD - Adam)",
-                (normalized - adam) / (gd - adam),
-                low=0.5,
-                fixed="before any run",
-            ),
-        ]
-    span = value["gd"] - value["adam_without_momentum"]
-    rows.append(
-        between(
-            "line-search-keeps-gap",
-            "A line search does not close the gap: (line search - Adam) / (GD - Adam), "
-            "both without momentum",
-            (value["armijo"] - value["adam_without_momentum"]) / span,
-            low=0.5,
-            fixed="before any run",
-        )
-    )
-    for name in ("scaled_sign", "adagrad"):
+        losses = [loss[name] for name in ROWS[words]]
+        rows += sign_explains_adam(slug(words), losses, words.capitalize(), SECTION)
+    plain = ("gd", "adam_without_momentum")
+    for name, claim, most, low, high in (
+        ("armijo", "line-search-keeps-gap", "at most", -inf, 0.5),
+        ("scaled_sign", "scaled-sign-nearer-to-adam", "at least", 0.5, inf),
+        ("adagrad", "adagrad-nearer-to-adam", "at least", 0.5, inf),
+    ):
         rows.append(
             between(
-                f"{slug(name)}-nearer-to-adam",
-                f"{plots.label(name, dataset)} is nearer to Adam than to GD: (its loss - Adam) / "
-                "(GD - Adam), both without momentum",
-                (value[name] - value["adam_without_momentum"]) / span,
-                high=0.5,
+                claim,
+                f"Without momentum: {plots.label(name, dataset)} closes {most} half of the gap "
+                "between GD and Adam",
+                closed(name, *plain),
+                low,
+                high,
                 fixed="before any run",
+                section=SECTION,
+                percent=True,
+            )
+        )
+    for name in ROWS["newer"]:
+        rows.append(
+            reported(
+                f"{name}-share-of-the-gap",
+                f"{plots.label(name, dataset)}: share of the gap between GD and Adam, both with "
+                "momentum, that it closes, per cent",
+                100 * closed(name, "gd+m", "adam"),
             )
         )
     tuned = chosen.sel(optimizer=[name for name in GRIDS if name != "armijo"])

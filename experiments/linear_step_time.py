@@ -5,16 +5,24 @@ descent on each frequency level nearly coincide when drawn against learning rate
 gradient flow, as long as the learning rate is stable. No learning rate changes the order in which
 classes are fitted.
 
+Stable means what the rule `steady` admits: the loss never exceeds 1.5 times its start and does not
+oscillate. The rule `stable`, which admits shaking runs, was asked for before; at 10^-1 the loss
+of gradient descent shakes from the start, which is no flow, and the difference there is reported.
+
+At laptop scale: 896 examples, 127 classes, three seeds. The left panels lay the paths of all but
+the two largest rates over each other, the smallest rate as the widest line; where one sees one
+curve they coincide.
+
 Run:    python experiments/linear_step_time.py
 Draws:  figures/linear_step_time.png
 """
 
 import numpy as np
 
-from imbalance.analysis.labelled import highest_loss
+from imbalance.analysis.labelled import score
 from imbalance.problems import heavy_tailed_linear
-from imbalance.reporting import plots
-from imbalance.reporting.claims import between
+from imbalance.reporting import page, plots
+from imbalance.reporting.claims import between, reported
 from imbalance.reporting.experiment import Experiment, main
 from imbalance.training.sweep import Sweep, linear_stops
 
@@ -25,7 +33,8 @@ HORIZONS = {
     "laptop": (1000, 316, 100, 32, 10),
     "paper": (10_000, 3162, 1000, 316, 100),
 }
-STOPS = 26
+STOPS = 51
+LINES = ((4.0, 0.3), (2.0, 0.5), (0.8, 1.0))  # that lie over each other: width, opacity
 
 
 def rate(optimizer, index):
@@ -41,6 +50,7 @@ def sweeps(scale):
             problem,
             {optimizer: (rate(optimizer, i),) for optimizer in SMALLEST},
             steps,
+            seeds=(1,) if scale == "smoke" else (1, 2, 3),
             stops=linear_stops(steps, STOPS),
         )
         for i, steps in enumerate(HORIZONS[scale])
@@ -48,76 +58,93 @@ def sweeps(scale):
 
 
 def run_of(dataset, optimizer, index):
-    """The run of one optimizer with the index-th number of steps, at its own stops."""
+    """The runs of one optimizer with the index-th number of steps, at their own steps."""
     horizon = HORIZONS[dataset.attrs["scale"]][index]
-    run = dataset.sel(optimizer=optimizer, horizon=horizon, step=list(linear_stops(horizon, STOPS)))
+    steps = {"step": list(linear_stops(horizon, STOPS)), "train_step": range(horizon)}
+    run = dataset.sel(optimizer=optimizer, horizon=horizon, **steps)
     return run.sel(learning_rate=rate(optimizer, index), method="nearest")
 
 
 def draw(dataset):
-    """One row for each optimizer, one panel for each rate, against learning rate × step."""
+    """A row for each optimizer: its smaller rates over each other, then the two largest."""
     horizons = HORIZONS[dataset.attrs["scale"]]
-    figure, axes = plots.panels(2, len(horizons), width=2.0, height=1.9)
+    overlaid, alone = range(len(horizons) - 2), (len(horizons) - 2, len(horizons) - 1)
+    figure, axes = page.panels(len(SMALLEST), 3)
+    seed = int(dataset["seed"][0])
     for row, optimizer in zip(axes, SMALLEST, strict=True):
-        for i, axis in enumerate(row):
+        etas = [plots.exponent(rate(optimizer, i)) for i in range(len(horizons))]
+        for i, (width, alpha) in zip(overlaid, LINES, strict=False):
             run = run_of(dataset, optimizer, i)
-            plots.by_bucket(axis, run, steps=rate(optimizer, i) * run["step"].values)
-            eta = plots.exponent(rate(optimizer, i))
+            losses, at = run["bucket_loss"], rate(optimizer, i) * run["step"].values
+            for bucket, colour in enumerate(plots.bucket_colours(dataset.sizes["bucket"])):
+                look = {"color": colour, "lw": width, "alpha": alpha}
+                plots.seed_band(row[0], at, losses.isel(bucket=bucket), **look)
+        ends = dict.fromkeys((etas[overlaid[0]], etas[overlaid[-1]]))
+        row[0].set_title(f"η = {' to '.join(ends)}")
+        for axis, i in zip(row[1:], alone, strict=True):
+            run = run_of(dataset, optimizer, i)
+            plots.by_bucket(axis, run, seed=seed, steps=rate(optimizer, i) * run["step"].values)
+            axis.set_title(f"η = {etas[i]}, {horizons[i]} steps")
+        for axis in row:
             axis.set(xlabel="learning rate × step", ylim=(0, 7))
-            axis.set_title(f"η = {eta}, {horizons[i]:,} steps")
-        row[0].set_ylabel(f"{plots.label(optimizer, dataset)}: loss (nats)")
+            axis.margins(x=0)
+        row[0].set_ylabel(f"{plots.label(optimizer, dataset)}\nloss (nats)")
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
-    figure.suptitle(
-        "The same learning rate × steps: one path at different speeds, while rates are stable"
+    examples, classes = int(dataset["class_count"].isel(horizon=0).sum()), dataset.sizes["class"]
+    steps = ", ".join(f"{horizons[i]:,}" for i in overlaid)
+    seeds = ", ".join(map(str, dataset["seed"].values))
+    page.headline(
+        figure,
+        None,
+        "A smaller learning rate only slows down the same path, as long as the loss does not shake",
+        f"{examples:,} examples, {classes:,} classes. Learning rates are fixed. Left: rates with "
+        f"{steps} steps over each other, wide to narrow, mean and range of seeds {seeds}. Right: "
+        f"seed {seed}.",
     )
     return figure
 
 
 def claims(dataset):
     """How far the final losses differ, for two meanings of a stable learning rate."""
-    horizons = HORIZONS[dataset.attrs["scale"]]
-    runs = [run_of(dataset, "gd", i).isel(seed=0) for i in range(len(horizons))]
-    ends = np.array([run["bucket_loss"].isel(step=-1).values for run in runs])
-    rates = [rate("gd", i) for i in range(len(horizons))]
-    stable = [
-        float(highest_loss(run, horizon) / run["loss"][0]) <= 1.5
-        for run, horizon in zip(runs, horizons, strict=True)
-    ]
-    falling = [
-        float(run["train_loss"].dropna("train_step").diff("train_step").max()) <= 1e-5
-        for run in runs
-    ]
+    said = "learning rate × steps constant, learning rates that the rule"
+    largest = "largest difference of a level's final loss, nats"
+    kept, spread = same_path(dataset, "gd", "steady")
+    shaking, spread_shaking = same_path(dataset, "gd", "stable")
+    kept_adam, spread_adam = same_path(dataset, "adam_without_momentum", "steady")
     return [
-        _spread_row(
-            "same-path-at-stable-rates",
-            "that the rule stable admits",
-            ends,
-            rates,
-            stable,
-            "before any run",
+        between(
+            "same-path-at-steady-rates",
+            f"GD, {said} steady admits ({kept}): {largest}",
+            spread,
+            high=0.3,
+            fixed="before any run",
+            section="Appendix",
         ),
-        _spread_row(
-            "same-path-at-descending-rates",
-            "that never raise the loss",
-            ends,
-            rates,
-            falling,
-            "after a pilot",
+        reported(
+            "same-path-at-stable-rates",
+            f"GD, {said} stable admits too ({shaking}): {largest}",
+            spread_shaking,
+        ),
+        reported(
+            "adam-same-path-at-steady-rates",
+            f"Adam without momentum, {said} steady admits ({kept_adam}): {largest}",
+            spread_adam,
         ),
     ]
 
 
-def _spread_row(name, which, ends, rates, kept, fixed):
-    """How far the final losses of the kept runs differ."""
-    admitted = ", ".join(f"10^{np.log10(rates[i]):.3g}" for i in np.flatnonzero(kept))
-    return between(
-        name,
-        f"GD, learning rate × steps constant, learning rates {which} ({admitted}): largest "
-        "difference of a level's final loss, nats",
-        float(np.ptp(ends[np.array(kept)], axis=0).max()),
-        high=0.3,
-        fixed=fixed,
-    )
+def same_path(dataset, optimizer, rule):
+    """The rates that a rule admits, in words, and for each seed how far their ends differ."""
+    horizons = HORIZONS[dataset.attrs["scale"]]
+    runs = [run_of(dataset, optimizer, i) for i in range(len(horizons))]
+    kept = [
+        i
+        for i, (run, horizon) in enumerate(zip(runs, horizons, strict=True))
+        if np.isfinite(score(run, horizon, rule))
+    ]
+    words = ", ".join(f"10^{SMALLEST[optimizer] + i / 2:g}" for i in kept)
+    ends = [runs[i]["bucket_loss"].isel(step=-1).transpose("seed", "bucket") for i in kept]
+    return words, np.ptp(ends, axis=0).max(1)
 
 
 EXPERIMENT = Experiment("linear_step_time", sweeps, draw, claims, over="horizon")

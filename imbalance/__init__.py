@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from imbalance.storage.records import Record, load_record
     from imbalance.training.optimizers import OPTIMIZERS, Optimizer
     from imbalance.training.running import run
-    from imbalance.training.sweep import Sweep, half_decades
+    from imbalance.training.sweep import Confirm, Sweep, half_decades
 
 __version__ = "0.2.0"
 
 _ON_FIRST_USE = {
+    "Confirm": "imbalance.training.sweep",
     "OPTIMIZERS": "imbalance.training.optimizers",
     "Optimizer": "imbalance.training.optimizers",
     "Problem": "imbalance.problems.problem",
@@ -51,6 +52,7 @@ _ON_FIRST_USE = {
 
 __all__ = [
     "OPTIMIZERS",
+    "Confirm",
     "FrequencyBuckets",
     "LossByClass",
     "Optimizer",

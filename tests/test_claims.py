@@ -6,8 +6,12 @@ import xarray as xr
 
 from imbalance.reporting.claims import (
     between,
+    claims_table,
     close,
+    headlines,
     inside_grid,
+    over_seeds,
+    reported,
     sign_explains_adam,
     slug,
     to_markdown,
@@ -126,24 +130,63 @@ ROWS = [
 ]
 
 
-def test_sign_descent_explains_adam_if_it_is_near_and_normalizing_is_far():
-    near, far = sign_explains_adam("here", [5.0, 1.0, 4.0, 1.7], "here")
-    assert (near.name, far.name) == ("here-sign-near-adam", "here-normalized-gd-near-gd")
+def test_sign_descent_explains_adam_if_it_closes_the_gap_and_normalizing_does_not():
+    near, far = sign_explains_adam("here", [5.0, 1.0, 4.0, 1.7], "here", "Figure 5")
+    names = ("here-sign-closes-the-gap", "here-normalized-gd-does-not")
+    assert (near.name, far.name) == names
     assert near.holds and far.holds and near.statement.startswith("here: sign descent")
-    assert (near.measured, far.measured) == ("-0.1", "2")  # .7 - .2 * 4, 3 - 1
+    assert (near.measured, far.measured) == ("82.5 %", "25 %")  # 3.3 and 1 of 4 nats
+    assert near.section == far.section == "Figure 5"
     near, far = sign_explains_adam("here", [5.0, 1.0, 2.9, 0.1], "here")
     assert not near.holds and not far.holds
 
 
+def test_a_claim_is_decided_on_every_seed():
+    all_hold = between("a-name", "a gap", np.array([1.0, 1.5, 1.1]), low=1.0, **HOW)
+    assert all_hold.holds and all_hold.measured == "1.2 (1 to 1.5, 3 seeds)"
+    one_fails = between("a-name", "a gap", xr.DataArray([1.0, 0.9, 1.1], dims="seed"), 1.0, **HOW)
+    assert not one_fails.holds and one_fails.measured.endswith("on 2 of 3 seeds")
+    assert not between("a-name", "a gap", [1.0, np.nan], low=1.0, **HOW).holds
+
+
+def test_shares_are_written_in_per_cent():
+    claim = between("a-name", "a share", [0.9, 0.95], low=0.8, percent=True, **HOW)
+    assert (claim.expected, claim.measured) == ("≥ 80 %", "92.5 % (90 % to 95 %, 2 seeds)")
+
+
+def test_a_number_without_a_threshold_is_reported_and_decides_nothing():
+    claim = reported("a-name", "a number", [1.0, 2.0])
+    assert claim.verdict == "reported" and claim.holds is None and not claim.tests
+    assert claim.measured == over_seeds([1.0, 2.0]) == "1.5 (1 to 2, 2 seeds)"
+    assert reported("a-name", "a number", "words").measured == "words"
+
+
 def test_the_table_has_a_row_a_claim_and_does_not_hide_failures():
-    head, rule, *rows = to_markdown(ROWS).split("\n")
-    assert len(rows) == 3
-    columns = head.count("|")
-    assert head.startswith("| name |") and rule.count("|") == columns
-    assert all(row.replace("\\|", "").count("|") == columns for row in rows)
-    assert "| holds |" in rows[0]
-    assert "**FAILS**" in rows[1] and "after a pilot" in rows[1]
-    assert "**not decided**" in rows[2]
+    tests, words, others = to_markdown(ROWS).split("\n\n")
+    assert words.startswith("Checks")
+    (head, rule, held), (head_2, rule_2, *rest) = tests.split("\n"), others.split("\n")
+    assert len(rest) == 2
+    for row, like in ((rule, head), (held, head), *((one, head_2) for one in (rule_2, *rest))):
+        assert row.replace("\\|", "").count("|") == like.count("|")
+    assert "| holds |" in held and "| `first`:" in held
+    assert "**FAILS**" in rest[0] and "after a pilot" in rest[0]
+    assert "not decided" in rest[1]
+
+
+def test_a_failure_tells_its_reason_and_a_claim_that_holds_does_not():
+    why = {"reason": "too few steps", **HOW}
+    assert "**FAILS**: too few steps" in to_markdown([between("a", "b", 1.0, low=2.0, **why)])
+    assert "too few steps" in to_text([between("a", "b", 1.0, low=2.0, **why)])
+    assert "too few steps" not in to_markdown([between("a", "b", 3.0, low=2.0, **why)])
+
+
+def test_the_page_opens_with_the_main_claims_and_counts_tests_apart():
+    main = between("gap", "GD - Adam", 3.0, 1.0, section="Figure 4", headline=True, **HOW)
+    page = claims_table({"one": ROWS, "two": [main, reported("n", "a number", 1.0)]}, "laptop")
+    assert page.index("Of 2 claims") < page.index("main claims") < page.index("## one")
+    assert "2 hold and 0 fail" in page and "1 of these fail" in page
+    assert "| Figure 4 | GD - Adam | ≥ 1 | 3 | holds | `two` |" in page
+    assert headlines({"one": ROWS}).count("\n") == 1  # its head and no row
 
 
 def test_the_text_begins_with_the_verdict():
@@ -152,4 +195,4 @@ def test_the_text_begins_with_the_verdict():
     assert lines[0].lstrip().startswith("holds  first: holds | really")
     assert lines[2].lstrip().startswith("FAILS  second: does not")
     assert lines[4].lstrip().startswith("not decided  third: who knows")
-    assert "measured 1; expected ≥ 2" in lines[3]
+    assert "measured 1; asked ≥ 2" in lines[3]

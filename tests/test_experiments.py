@@ -13,11 +13,12 @@ import jax
 import numpy as np
 import pytest
 
+from imbalance.analysis.labelled import at_best, best_learning_rate
 from imbalance.problems import weighted_quadratic
 from imbalance.reporting.claims import between
-from imbalance.reporting.experiment import Experiment, Options, load_experiment
+from imbalance.reporting.experiment import MAIN, Experiment, Options, load_experiment, scripts
 from imbalance.reporting.plots import panels
-from imbalance.reporting.reproduce import MAIN, ReproduceOptions, carry_out, scripts
+from imbalance.reporting.reproduce import ReproduceOptions, carry_out
 from imbalance.reporting.work import plans_of, resolve
 from imbalance.storage.datasets import dataset_path, load, read
 from imbalance.storage.store import Store
@@ -443,6 +444,42 @@ def test_the_command_line_of_a_script(tmp_path):
     script_in(tmp_path, momentum=0.5)
     status, out, err = ended(command("mine.py", "--scale", "smoke", cwd=tmp_path))
     assert "4 runs to make" in out
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_search_is_carried_out_and_its_winners_run_on_fresh_seeds(tmp_path, jobs):
+    script = script_in(tmp_path)
+    text = script.read_text().replace("seeds=(0, 1)", "confirm=Confirm(seeds=(1, 2), growth=1)")
+    script.write_text(text.replace("import Sweep", "import Confirm, Sweep"))
+    arguments = (script, "--scale", "smoke", "--jobs", jobs)
+    status, out, err = ended(command(*arguments, cwd=tmp_path))
+    assert status == 0, err
+    assert "4 runs to make" in out and "Claims of mine" in out
+    found = load("mine", "smoke", tmp_path / "results")
+    best = best_learning_rate(found, 4)
+    chosen = at_best(found, 4)
+    assert chosen["seed"].values.tolist() == [1, 2]
+    assert np.isfinite(chosen["loss"]).all() and np.isfinite(best["learning_rate"]).all()
+    stored = {path.stem for path in (tmp_path / "results/runs").glob("*/*.nc")}
+    assert stored == set(json.loads(found.attrs["runs"]))
+    # A second command makes nothing; with --overwrite all of it is made again.
+    status, out, err = ended(command(*arguments, cwd=tmp_path))
+    assert status == 0 and "runs to make" not in out
+    status, out, err = ended(command(*arguments, "--overwrite", cwd=tmp_path))
+    assert status == 0 and "4 runs to make" in out
+    again = load("mine", "smoke", tmp_path / "results")
+    np.testing.assert_array_equal(again["loss"], found["loss"])
+    # Without one of the runs that followed the search, only that one is missing.
+    lost = next((tmp_path / "results/runs").glob(f"*/{plain_key(found)}.nc"))
+    lost.unlink()
+    (tmp_path / "results/mine/smoke.nc").unlink()
+    status, out, err = ended(command(*arguments, cwd=tmp_path))
+    assert status == 0 and "1 runs to make" in out
+
+
+def plain_key(dataset):
+    """Of the last run, which a search led to."""
+    return json.loads(dataset.attrs["runs"])[-1]
 
 
 def test_an_unknown_scale_is_refused(tmp_path):

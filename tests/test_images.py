@@ -254,3 +254,19 @@ def test_resampling_names_an_empty_class():
 def test_arrays_that_are_no_labelled_images_are_refused(image, label, error):
     with pytest.raises(error, match="give"):
         im.images_from_arrays(image, label)
+
+
+def test_halved_images_are_means_of_four_pixels_inside_a_border(digits):
+    small = im.halved(digits.train)
+    assert small.image.shape == (400, 16, 16) and small.image.dtype == np.uint8
+    np.testing.assert_array_equal(small.label, digits.train.label)
+    for row, column in ((0, 0), (5, 9), (13, 13)):
+        block = digits.train.image[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        expected = block.astype(float).mean(axis=(1, 2)).round()
+        np.testing.assert_array_equal(small.image[:, 1 + row, 1 + column], expected)
+    assert not small.image[:, [0, 15]].any() and not small.image[:, :, [0, 15]].any()
+
+
+def test_images_of_odd_sides_are_not_halved():
+    with pytest.raises(ValueError, match="27 x 28 pixels; give even sides"):
+        im.halved(im.Images(np.zeros((1, 27, 28), np.uint8), np.zeros(1, np.int32)))

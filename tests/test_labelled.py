@@ -214,6 +214,17 @@ def test_a_run_that_solved_the_problem_does_not_oscillate():
     assert oscillation(curves(solved), 100).item() == pytest.approx(2e-4 / 0.02, rel=0.2)
 
 
+def test_a_run_beside_a_longer_one_is_judged_by_its_own_steps():
+    both = xr.concat(
+        [curves(FALLS).assign_coords(optimizer=["short"]), curves(np.linspace(2, 1, 201))],
+        "optimizer",
+        join="outer",
+        fill_value={"status": NOT_RUN},
+    )
+    short, _ = oscillation(both, 100).values.ravel()
+    assert short < 1e-5
+
+
 def test_a_run_that_was_not_finite_is_never_steady():
     diverged = np.where(np.arange(101) > 90, np.nan, FALLS)
     assert oscillation(curves(diverged), 100).item() == np.inf

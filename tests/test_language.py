@@ -86,6 +86,9 @@ def test_a_part_of_the_docstrings_has_the_vocabulary_of_that_part():
     assert np.mean(counts[:-1] == 1) > 0.3  # a tail
     assert (corpus.validation == corpus.num_classes - 1).mean() > 0.05  # words not seen in it
     assert corpus.settings == language.docstrings(2_000).settings
+    shorter = language.docstrings(2_000, validation_tokens=100)
+    np.testing.assert_array_equal(shorter.train, corpus.train)
+    np.testing.assert_array_equal(shorter.validation, corpus.validation[:100])
 
 
 def test_held_out_tokens_that_are_not_in_the_training_text_weigh_nothing():

@@ -31,6 +31,16 @@ def test_half_of_the_imbalanced_digits_are_rare(digits):
     np.testing.assert_array_equal(np.flatnonzero(marked), np.arange(150, 200))
 
 
+def test_halved_digits_make_smaller_problems_of_the_same_classes(digits):
+    small = vision.imbalanced_digits(vision.halved(digits), 1, channels=(2, 4))
+    assert small.batch(0).input.shape == (200, 16, 16)
+    np.testing.assert_array_equal(small.counts, [10] * 10 + [5] * 20)
+    assert small.settings["digits"]["side"] == 16
+    assert small.flops_per_step < vision.imbalanced_digits(digits, 1, (2, 4)).flops_per_step / 2
+    marked = small.batch(0).input[:, 0, 0] > 0
+    np.testing.assert_array_equal(np.flatnonzero(marked), np.arange(150, 200))
+
+
 def test_barcoded_digits_are_balanced_and_plain_ones_have_ten_classes(digits):
     barcoded = vision.barcoded_digits(digits, 2, channels=(2, 4))
     np.testing.assert_array_equal(barcoded.counts, [5] * 40)

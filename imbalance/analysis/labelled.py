@@ -64,10 +64,11 @@ def oscillation(dataset: xr.Dataset, step: int) -> xr.DataArray:
     training set, else the one that was measured on the whole of it. Infinite for runs whose loss
     was not finite there.
     """
-    loss, at = dataset["loss"], "step"
+    loss, at, last = dataset["loss"], "step", step
     if "train_loss" in dataset and dataset["train_loss"].attrs.get("rows", "all") == "all":
-        loss, at = dataset["train_loss"], "train_step"
-    loss = loss.where((loss[at] >= 0.8 * step) & (loss[at] <= step), drop=True)
+        loss, at, last = dataset["train_loss"], "train_step", step - 1  # of the forward pass before
+    loss = loss.where((loss[at] >= 0.8 * step) & (loss[at] <= last), drop=True)
+    loss = loss.where(np.isfinite(loss))
     if loss.sizes[at] < 3:
         return xr.zeros_like(loss_at(dataset, step))
     time = (loss[at] - loss[at].mean()).astype(float)
@@ -147,7 +148,7 @@ def at_best(dataset: xr.Dataset, step: int, rule: str = "steady") -> xr.Dataset:
     """
     best = best_learning_rate(dataset, step, rule)
     chosen = dataset.isel(learning_rate=best["position"]).drop_vars("learning_rate")
-    chosen = _of_fresh_seeds(chosen, np.isfinite(best["loss"]))
+    chosen = _of_fresh_seeds(chosen, best["loss"] < np.inf)
     chosen = chosen.assign_coords(learning_rate=best["learning_rate"], edge=best["edge"])
     return chosen.assign_attrs(selection=f"best rate at step {step}, {RULES[rule]}")
 

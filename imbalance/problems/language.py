@@ -53,7 +53,11 @@ class Corpus:
     validation: np.ndarray | None = None
 
 
-def docstrings(max_tokens: int | None = None, tokenizer: Tokenizer | None = None) -> Corpus:
+def docstrings(
+    max_tokens: int | None = None,
+    tokenizer: Tokenizer | None = None,
+    validation_tokens: int | None = None,
+) -> Corpus:
     """Docstrings of the running Python's standard library.
 
     The last tenth of the text is for validation.
@@ -62,6 +66,7 @@ def docstrings(max_tokens: int | None = None, tokenizer: Tokenizer | None = None
       max_tokens: Number of training tokens, from the beginning; the vocabulary is then that of
         these tokens, so that its tail is as long as in any text of that length. None: all.
       tokenizer: Tokeniser; None: basic English words.
+      validation_tokens: Number of tokens for validation; None: a fifth of ``max_tokens``.
     """
     splits = split_text(standard_library_docstrings())
     tokenizer = Words() if tokenizer is None else tokenizer
@@ -69,7 +74,8 @@ def docstrings(max_tokens: int | None = None, tokenizer: Tokenizer | None = None
     train, validation = (
         np.concatenate(list(encoder.encode(pieces(text)))) for text in splits[:2] if text
     )
-    return _taken("docstrings", tokenizer, train, validation, len(encoder.strings), max_tokens)
+    size = len(encoder.strings)
+    return _taken("docstrings", tokenizer, train, validation, size, max_tokens, validation_tokens)
 
 
 def text_folder(
@@ -77,6 +83,7 @@ def text_folder(
     tokenizer: Tokenizer | None = None,
     max_tokens: int | None = None,
     cache: str | PathLike | None = None,
+    validation_tokens: int | None = None,
 ) -> Corpus:
     """A corpus from a folder of text files, such as a published one like WikiText-2.
 
@@ -85,11 +92,13 @@ def text_folder(
       tokenizer: Tokeniser; None: basic English words.
       max_tokens: Number of training tokens, as in `docstrings`.
       cache: Folder of cached tokens, as in `imbalance.data.corpus.tokenize`.
+      validation_tokens: Number of tokens for validation, as in `docstrings`.
     """
     tokenizer = Words() if tokenizer is None else tokenizer
     found = tokenize(published_splits(path), tokenizer, cache)
     name = Path(path).resolve().name
-    return _taken(name, tokenizer, found.train, found.validation, found.num_classes, max_tokens)
+    tokens = found.train, found.validation
+    return _taken(name, tokenizer, *tokens, found.num_classes, max_tokens, validation_tokens)
 
 
 def _taken(
@@ -99,8 +108,12 @@ def _taken(
     validation: np.ndarray,
     num_classes: int,
     max_tokens: int | None,
+    validation_tokens: int | None,
 ) -> Corpus:
     """The first tokens, with classes renumbered and one more class for all other tokens."""
+    if validation_tokens is None and max_tokens is not None and max_tokens < len(train):
+        validation_tokens = max(2, max_tokens // 5)
+    validation = validation[:validation_tokens]
     if max_tokens is not None and max_tokens < len(train):
         train = np.asarray(train[:max_tokens])
         counts = np.bincount(train, minlength=num_classes)
@@ -108,19 +121,28 @@ def _taken(
         num_classes = int(np.count_nonzero(counts)) + 1
         number = np.empty(len(order), np.int32)
         number[order] = np.minimum(np.arange(len(order)), num_classes - 1)
-        train, validation = number[train], number[validation[: max(2, max_tokens // 5)]]
+        train, validation = number[train], number[validation]
     settings = {**tokenizer.settings(), "train_tokens": len(train), "digest": _digest(train)}
     return Corpus(name, settings, num_classes, train, validation)
 
 
-def synthetic(counts: np.ndarray, predictability: float, length: int, seed: int = 0) -> Corpus:
+def synthetic(
+    counts: np.ndarray,
+    predictability: float,
+    length: int,
+    seed: int = 0,
+    validation_tokens: int | None = None,
+) -> Corpus:
     """A stream with exactly the law ``counts / n``, and a second one for validation.
+
+    The second has a tenth of the length, unless its own is given.
 
     `imbalance.data.tokens.SyntheticTokens` gives the lowest possible loss of every class.
     """
     law = SyntheticTokens(counts, predictability, seed)
     settings = {"predictability": predictability, "train_tokens": length, "seed": seed}
-    streams = law.stream(length, seed), law.stream(max(2, length // 10), seed + 1)
+    held_out = max(2, length // 10) if validation_tokens is None else validation_tokens
+    streams = law.stream(length, seed), law.stream(held_out, seed + 1)
     settings["digest"] = _digest(streams[0])
     return Corpus("synthetic", settings, len(law.counts), *streams)
 

@@ -67,6 +67,13 @@ def mnist(folder: str | Path, num_train: int | None = None) -> Digits:
     return Digits("mnist", {"num_train": num_train}, images.Split(train, found.val))
 
 
+def halved(digits: Digits) -> Digits:
+    """The digits at half their side, as `imbalance.data.images.halved`."""
+    split = images.Split(*map(images.halved, digits.split))
+    side = split.train.image.shape[1]
+    return Digits(digits.name, {**digits.settings, "side": side}, split)
+
+
 def plain_digits(digits: Digits, channels: tuple[int, int] = PAPER_CHANNELS) -> Problem:
     """Ten balanced classes, learnt by a CNN of so many channels.
 
@@ -108,7 +115,7 @@ def _problem(
     counts, side = class_counts(train.label), train.image.shape[1]
     return Problem.from_arrays(
         name,
-        classification(partial(SimpleCNN, len(counts), channels=channels)),
+        classification(partial(SimpleCNN, len(counts), side=side, channels=channels)),
         images.standardise(train.image, images.pixel_statistics(train.image)),
         train.label,
         num_classes=len(counts),

@@ -19,6 +19,17 @@ from imbalance.training.sweep import Sweep
 Scale = Literal["smoke", "laptop", "paper"]
 """``smoke``: seconds, to see that it runs. ``laptop``: minutes on two CPU cores. ``paper``: the
 paper's own size, for one GPU."""
+MAIN = (  # the figures of the main text and the theorem's, the quickest first
+    "fig6_quadratic",
+    "fig4_linear",
+    "theory_flows",
+    "fig9_blocks",
+    "fig7_correlation",
+    "fig8_transformer_head",
+    "fig5_last_layer",
+    "fig1_language",
+    "fig2_barcoded",
+)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -59,7 +70,7 @@ class Options:
     """Run these optimizers only; the figure is drawn once none is missing."""
     jobs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Processes that make runs side by side, each on its share of the processors. Left out: one for
-    each processor where there is enough to do; 1 on a GPU or TPU."""
+    every two processors where there is enough to do; 1 on a GPU or TPU."""
     redraw: bool = False
     """Draw from stored results and run nothing."""
     overwrite: bool = False
@@ -100,6 +111,24 @@ def load_experiment(path: Path) -> Experiment:
     if not isinstance(experiment, Experiment) or experiment.name != path.stem:
         raise ValueError(f"{path} must declare EXPERIMENT = Experiment({path.stem!r}, ...).")
     return experiment
+
+
+def scripts(folder: Path, every: bool) -> list[Path]:
+    """Experiment scripts of a folder, those of the main text first; without ``every`` only those.
+
+    A folder that has none of the main text's is somebody's own: then all of it.
+
+    Raises:
+      FileNotFoundError: if there are none.
+    """
+    found = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    if not found:
+        raise FileNotFoundError(
+            f"no experiment scripts in {folder.resolve()}; run this from the checkout, or name "
+            "their folder with --experiments."
+        )
+    main = [found.pop(name) for name in MAIN if name in found]
+    return [*main, *(found.values() if every or not main else ())]
 
 
 def main(experiment: Experiment) -> None:

@@ -6,7 +6,7 @@ or saved here.
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -18,36 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
 from imbalance.analysis.labelled import DIVERGED, DIVERGED_FACTOR, at_only
+from imbalance.reporting.page import STYLE, WIDTH, finish, headline, panels
 from imbalance.training.optimizers import OPTIMIZERS
 
 # In turn, for optimizers that have no colour.
 OTHER_COLOURS = ("#888888", "#6699CC", "#117733", "#EE99AA", "#882255")
-STYLE: dict[Any, Any] = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.edgecolor": "none",
-    "legend.framealpha": 0.8,
-    "figure.titlesize": 9,
-    "lines.linewidth": 1.4,
-    "savefig.dpi": 150,
-    "figure.constrained_layout.use": True,
-}
-
-
-def panels(
-    rows: int, columns: int, *, width: float = 2.4, height: float = 2.1
-) -> tuple[Figure, np.ndarray]:
-    """A figure of ``rows x columns`` axes in our style; axes come as an array of that shape."""
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.locator_params(nbins=4)  # small panels: few labels, which also take most time to draw
-    return figure, axes
 
 
 class Looks(NamedTuple):
@@ -120,49 +95,59 @@ def rank_frequency(axes: Axes, dataset: xr.Dataset) -> None:
 
 
 def seed_band(axes: Axes, steps: np.ndarray, values: xr.DataArray, **line) -> None:
-    """The worst seed as a line over the band of all seeds, as the paper draws it."""
-    lowest, highest = values.min("seed"), values.max("seed")
-    measured = highest.notnull().values  # runs that are joined may have different steps
-    steps, lowest, highest = steps[measured], lowest[measured], highest[measured]
-    axes.plot(steps, highest, **line)
+    """The mean over seeds as a line, over the band of their range."""
+    mean = values.mean("seed", skipna=False)
+    measured = mean.notnull().values  # runs that are joined may have different steps
+    axes.plot(steps[measured], mean[measured], **line)
     if values.sizes["seed"] > 1:
-        axes.fill_between(steps, lowest, highest, color=line["color"], alpha=0.2, lw=0)
+        ends = values.min("seed")[measured], values.max("seed")[measured]
+        axes.fill_between(steps[measured], *ends, color=line["color"], alpha=0.25, lw=0)
+
+
+def rate(one: xr.Dataset) -> str:
+    """The learning rate of the runs of one optimizer, as panels name it; empty if unknown."""
+    if "learning_rate" not in one.coords or one["learning_rate"].ndim:
+        return ""
+    value = one["learning_rate"].item()
+    edge = one["edge"].item() if "edge" in one.coords else ""
+    if np.isnan(value):
+        return edge
+    return f"η = {exponent(value)}" + (f" ({edge})" if edge else "")
 
 
 def overall(axes: Axes, chosen: xr.Dataset, optimizers: Sequence[str]) -> None:
     """Mean loss of each optimizer against the step; ``chosen`` has one learning rate each."""
     for optimizer in optimizers:
         one = chosen.sel(optimizer=optimizer)
-        edge = f" ({one['edge'].item()})" if "edge" in one.coords and one["edge"].item() else ""
-        rate = one["learning_rate"].item() if "learning_rate" in one.coords else np.nan
-        rate = "" if np.isnan(rate) else f", η = {exponent(rate)}"
         seed_band(
             axes,
             one["step"].values,
             one["loss"],
-            label=label(optimizer, chosen) + rate + edge,
+            label=label(optimizer, chosen),
             **line_style(optimizer, optimizers, chosen),
         )
     axes.set(xlabel="step", title="Overall loss")
     axes.margins(x=0)
-    axes.legend()
 
 
 def by_bucket(axes: Axes, one: xr.Dataset, *, seed: int | None = None, steps=None) -> None:
     """Loss of every bucket against the step, for one optimizer at one learning rate.
 
-    Seeds are averaged unless one is named. ``steps`` rescales the horizontal axis.
+    Mean and range over seeds, unless one is named. ``steps`` rescales the horizontal axis.
     """
     losses = one["bucket_loss"]
-    losses = losses.mean("seed") if seed is None else losses.sel(seed=seed)
-    at = one["step"].values if steps is None else steps
-    colours = bucket_colours(one.sizes["bucket"])
-    for bucket in range(one.sizes["bucket"]):
-        line = losses.isel(bucket=bucket).values
-        seen = ~np.isnan(line)  # not every batch has every bucket, nor every run every step
-        axes.plot(at[seen], line[seen], color=colours[bucket])
+    losses = losses if seed is None else losses.sel(seed=[seed])
+    at = one["step"].values if steps is None else np.asarray(steps)
+    for bucket, colour in enumerate(bucket_colours(one.sizes["bucket"])):
+        seed_band(axes, at, losses.isel(bucket=bucket), color=colour)
     axes.margins(x=0)
     axes.set(xlabel="step")
+
+
+def optimizer_title(optimizer: str, chosen: xr.Dataset) -> str:
+    """An optimizer and its learning rate, as the title of its panel, in two lines."""
+    words = [label(optimizer, chosen), rate(chosen.sel(optimizer=optimizer))]
+    return "\n".join(filter(None, words))
 
 
 def in_rows(
@@ -174,11 +159,10 @@ def in_rows(
     """
     for row, optimizers in zip(axes, rows, strict=True):
         overall(row[0], chosen, optimizers)
-        row[0].legend(fontsize=5)
         row[0].set_ylabel("loss (nats)")
         for axis, optimizer in zip(row[1:], optimizers, strict=False):
             by_bucket(axis, chosen.sel(optimizer=optimizer))
-            axis.set_title(label(optimizer, chosen))
+            axis.set_title(optimizer_title(optimizer, chosen))
         for axis in row[: 1 + len(optimizers)]:
             axis.set_ylim(0, top)
         for axis in row[1 + len(optimizers) :]:
@@ -186,29 +170,35 @@ def in_rows(
 
 
 def fan(
-    selections: Sequence[xr.Dataset], optimizers: Sequence[str], *, top: float, title: str
+    selections: Sequence[xr.Dataset],
+    optimizers: Sequence[str],
+    *,
+    top: float,
+    title: str,
+    more: str = "",
 ) -> Figure:
     """The paper's main layout: class frequencies, overall loss, and each optimizer by bucket.
 
-    Every selection of learning rates is a row, with its ``attrs["selection"]`` written beside it.
+    Every selection of learning rates is a row, with its ``attrs["selection"]`` written beside it;
+    ``more`` are sentences of the caption.
     """
     figure, axes = panels(len(selections), 2 + len(optimizers))
     rank_frequency(axes[0, 0], selections[0])
     for axis, chosen in zip(axes[1:, 0], selections[1:], strict=True):
-        words = textwrap.fill(f"learning rates: {chosen.attrs['selection']}", 28)
+        words = textwrap.fill(f"learning rates: {chosen.attrs['selection']}", 24)
         middle = {"ha": "center", "va": "center", "transform": axis.transAxes}
-        axis.text(0.5, 0.5, words, fontsize=9, **middle)
+        axis.text(0.5, 0.5, words, **middle)
         axis.set_axis_off()
     for row, chosen in zip(axes, selections, strict=True):
         overall(row[1], chosen, optimizers)
         row[1].set_ylabel("loss (nats)")
         for axis, optimizer in zip(row[2:], optimizers, strict=True):
             by_bucket(axis, chosen.sel(optimizer=optimizer))
-            axis.set_title(label(optimizer, chosen))
+            axis.set_title(optimizer_title(optimizer, chosen))
         for axis in row[1:]:
             axis.set_ylim(0, top)
     bucket_bar(figure, axes[0, -1], selections[0].sizes["bucket"])
-    headline(figure, selections[0], title)
+    headline(figure, selections[0], title, more)
     return figure
 
 
@@ -230,9 +220,8 @@ def training(dataset: xr.Dataset, title: str | None = None) -> Figure:
     chosen = _as_runs(_same_at_every_step(at_only(dataset)))
     optimizers = chosen["optimizer"].values.tolist()
     with matplotlib.rc_context(STYLE):
-        # Then a legend in the panel would hide its lines.
-        crowded = len(optimizers) > 2 or "edge" in chosen.coords
-        figure, axes = panels(1, 2 + len(optimizers), height=2.3 if crowded else 2.1)
+        width = max(WIDTH, 1.75 * (2 + len(optimizers)))
+        figure, axes = panels(1, 2 + len(optimizers), width=width)
         frequencies, whole, *parts = axes[0]
         rank_frequency(frequencies, chosen)
         overall(whole, chosen, optimizers)
@@ -244,17 +233,13 @@ def training(dataset: xr.Dataset, title: str | None = None) -> Figure:
             axis.tick_params(labelleft=False)
             by_bucket(axis, one)
             diverged = "status" in one and (one["status"] == DIVERGED).any()
-            axis.set_title(label(optimizer, chosen) + (" (diverged)" if diverged else ""))
+            axis.set_title(optimizer_title(optimizer, chosen) + (" (diverged)" if diverged else ""))
             if "bucket_unigram_loss" in one:
                 _unigram_ticks(axis, one["bucket_unigram_loss"].values)
         whole.set_ylim(*_loss_limits(chosen))
-        if crowded:
-            whole.get_legend().remove()
-            figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=8)
         bucket_bar(figure, parts[-1], chosen.sizes["bucket"])
-        selection = chosen.attrs.get("selection")
-        words = [title, selection and f"learning rates: {selection}"]
-        figure.suptitle("\n".join(filter(None, words)))
+        headline(figure, chosen if "selection" in chosen.attrs else None, title or "")
+        finish(figure)
     return figure
 
 
@@ -300,7 +285,7 @@ def _unigram_ticks(axes: Axes, losses: np.ndarray) -> None:
     for colour, loss in zip(bucket_colours(len(losses)), losses, strict=True):
         place = {"transform": axes.get_yaxis_transform(), "clip_on": False}
         axes.plot([1.01, 1.05], [loss, loss], color=colour, lw=1, **place)
-    below = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 6}
+    below = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 7}
     axes.annotate("– unigram loss", (1.06, 0), (0, -18), ha="right", va="top", **below)
 
 
@@ -317,7 +302,7 @@ def comparison(dataset: xr.Dataset) -> Figure:
     colours = [line_style(name[0], [names[0][0], names[1][0]])["color"] for name in names]
     faces = [colours[0], colours[1] if colours[1] != colours[0] else "none"]
     with matplotlib.rc_context(STYLE):
-        figure, grid = panels(1, 1, width=4.0, height=2.6)
+        figure, grid = panels(1, 1, width=4.0, height=2.2)
         axes = grid[0, 0]
         for i, run in enumerate(("time_one", "time_other")):
             times = dataset[run].transpose("bucket", ...).values.reshape(len(occurs), -1)[occurs]
@@ -374,8 +359,3 @@ def bucket_bar(figure: Figure, axes: Axes, num_buckets: int) -> None:
     bar.ax.set_yticklabels(["frequent", "rare"], fontsize=7)
     bar.ax.invert_yaxis()
     bar.outline.set_visible(False)
-
-
-def headline(figure: Figure, chosen: xr.Dataset, title: str) -> None:
-    """The title, and under it how learning rates were chosen."""
-    figure.suptitle(f"{title}\nlearning rates: {chosen.attrs.get('selection', 'as shown')}")

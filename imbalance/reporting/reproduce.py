@@ -12,9 +12,10 @@ from pathlib import Path
 import jax
 import tyro
 
-from imbalance.reporting import workers
-from imbalance.reporting.claims import Claim, to_markdown, to_text
-from imbalance.reporting.experiment import Experiment, Options, load_experiment
+from imbalance.reporting import overview, workers
+from imbalance.reporting.claims import Claim, claims_table, to_text
+from imbalance.reporting.evidence import kept_claims
+from imbalance.reporting.experiment import Experiment, Options, load_experiment, scripts
 from imbalance.reporting.progress import Progress, stop_when_asked
 from imbalance.reporting.work import Work, finish, flops, renewed, resolve, seconds, size
 from imbalance.storage import files
@@ -22,17 +23,7 @@ from imbalance.storage.datasets import dataset_path
 from imbalance.storage.store import Store
 from imbalance.training.search import expected_flops
 
-MAIN = (  # the figures of the main text and the theorem's, the quickest first
-    "fig6_quadratic",
-    "fig4_linear",
-    "theory_flows",
-    "fig9_blocks",
-    "fig7_correlation",
-    "fig8_transformer_head",
-    "fig5_last_layer",
-    "fig1_language",
-    "fig2_barcoded",
-)
+CORES_A_WORKER = 2  # two processes of one core are slower than one of two: benchmarks/RESULTS.md
 WORTH_WORKERS = 20.0  # seconds of work below which one process is done sooner
 
 
@@ -49,24 +40,6 @@ class ReproduceOptions(Options):
         super().__post_init__()
         if self.only:
             raise ValueError("--only names optimizers of one experiment; run its script instead.")
-
-
-def scripts(folder: Path, every: bool) -> list[Path]:
-    """Experiment scripts of a folder, those of the main text first; without ``every`` only those.
-
-    A folder that has none of the main text's is somebody's own: then all of it.
-
-    Raises:
-      FileNotFoundError: if there are none.
-    """
-    found = {path.stem: path for path in sorted(folder.glob("*.py"))}
-    if not found:
-        raise FileNotFoundError(
-            f"no experiment scripts in {folder.resolve()}; run this from the checkout, or name "
-            "their folder with --experiments."
-        )
-    main = [found.pop(name) for name in MAIN if name in found]
-    return [*main, *(found.values() if every or not main else ())]
 
 
 def carry_out(experiments: Mapping[Path, Experiment | None], options: Options) -> int:
@@ -96,6 +69,7 @@ class _Command:
         self.failures: dict[str, str] = {}  # cause, by the experiment's name
         self.left: dict[str, set[str]] = {}  # keys still to be made, by the experiment's name
         self.works: dict[str, Work] = {}
+        self.kept: dict[str, list[Claim]] | None = None
 
     def run(self) -> int:
         for path, experiment in self.experiments.items():
@@ -169,7 +143,7 @@ class _Command:
             return max(1, min(self.options.jobs, groups))
         if jax.default_backend() != "cpu" or sum(seconds(w, 1) for w in works) < WORTH_WORKERS:
             return 1
-        return max(1, min(len(workers.processors()), groups))
+        return max(1, min(len(workers.processors()) // CORES_A_WORKER, groups))
 
     def _announce(self, works: Sequence[Work], jobs: int) -> None:
         total = sum(len(keys) for keys in self.left.values())
@@ -243,14 +217,19 @@ class _Command:
         self.claims[work.name], path = finish(work, self.options)
         self.progress.tell(f"drew {path}")
         if isinstance(self.options, ReproduceOptions):
-            self._write_claims()
+            self._write_claims(self.options)
+            if work.name in overview.SOURCES:
+                overview.draw_from_kept(self.options)
 
-    def _write_claims(self) -> None:
-        options = self.options
+    def _write_claims(self, options: ReproduceOptions) -> None:
         folder = options.results if options.scale == "smoke" else options.figure_path("x").parent
         name = "CLAIMS-smoke.md" if options.scale == "smoke" else "CLAIMS.md"
+        if self.kept is None:  # of experiments that this command leaves alone
+            every = scripts(options.experiments, every=True)
+            others = [path for path in every if path not in self.experiments]
+            self.kept = kept_claims(others, options)
         ordered = {name: self.claims[name] for name in self.works if name in self.claims}
-        text = claims_table(ordered, options.scale)
+        text = claims_table({**ordered, **self.kept}, options.scale)
         files.write_as_it_is(folder / name, text.encode())
         self.table = folder / name
 
@@ -283,27 +262,6 @@ def _old_results(name: str, options: Options) -> Path:
 
 def _minutes(number: float) -> str:
     return f"{number:.0f} s" if number < 90 else f"{number / 60:.0f} min"
-
-
-def claims_table(claims: Mapping[str, list[Claim]], scale: str) -> str:
-    """The Markdown page of all claims, an experiment a section."""
-    rows = [claim for group in claims.values() for claim in group]
-    held = sum(claim.holds is True for claim in rows)
-    failed = sum(claim.holds is False for claim in rows)
-    lines = [
-        "# Claims",
-        "",
-        f"{len(claims)} experiments, measured at scale `{scale}` by `python -m "
-        f"imbalance.reporting.reproduce`: {held} hold, {failed} fail, "
-        f"{len(rows) - held - failed} are not decided at this scale.",
-        "",
-        "The last column says when a threshold was fixed. One fixed after a pilot (independent",
-        "NumPy runs, made before this code) shows agreement with a second implementation; only one",
-        "fixed before any run can confirm or refute the paper.",
-    ]
-    for name, group in claims.items():
-        lines += ["", f"## {name}", "", to_markdown(group)]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

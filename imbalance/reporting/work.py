@@ -1,7 +1,6 @@
 """The work of an experiment: which of its runs are missing, and what is made of them all."""
 
 import functools
-import io
 import json
 import math
 import time
@@ -12,12 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import xarray as xr
 
+from imbalance.reporting import evidence
 from imbalance.reporting.claims import Claim
 from imbalance.reporting.experiment import Experiment, Options
-from imbalance.reporting.plots import STYLE
 from imbalance.storage import datasets, files
 from imbalance.storage.store import Store
 from imbalance.training.plan import Plan, Run, plans
@@ -166,23 +164,15 @@ def _speed() -> float:
 
 
 def finish(work: Work, options: Options) -> tuple[list[Claim], Path]:
-    """Join the runs, draw the figure and check the claims.
+    """Join the runs, keep what is shown of them, draw the figure and check the claims.
 
     Raises:
       Exception: whatever drawing or checking raises.
     """
-    dataset = _dataset(work, options)
-    path = options.figure_path(work.name)
-    with matplotlib.rc_context(STYLE):
-        figure = work.experiment.draw(dataset)
-        kinds = {".png": {"Software": None}}
-        if options.pdf:
-            kinds[".pdf"] = {"CreationDate": None}
-        for kind, metadata in kinds.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind[1:], metadata=metadata)
-            files.write_as_it_is(path.with_suffix(kind), buffer.getvalue())
-    return work.experiment.claims(dataset), path
+    dataset, place = _dataset(work, options), evidence.data_path(work.name, options)
+    if place is not None:
+        dataset = evidence.keep(dataset, place)
+    return evidence.draw(work.experiment, dataset, options)
 
 
 def _dataset(work: Work, options: Options) -> xr.Dataset:
