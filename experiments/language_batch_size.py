@@ -17,8 +17,6 @@ Run:    python experiments/language_batch_size.py
 Draws:  figures/language_batch_size.png
 """
 
-from dataclasses import replace
-
 import numpy as np
 
 from imbalance.analysis.labelled import at_best
@@ -28,11 +26,10 @@ from imbalance.problems import language
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid
 from imbalance.reporting.experiment import Experiment, main
-from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.training.optimizers import ON_MINI_BATCHES
 from imbalance.training.sweep import Confirm, Sweep, linear_stops
 
 NAMES = ("gd+m", "adam")
-CALLED = {**OPTIMIZERS, "gd+m": replace(OPTIMIZERS["gd+m"], label="SGD +m")}  # on mini-batches
 SIZES = {  # training tokens, layers, features, positions, columns, steps, rows in a batch
     "smoke": (600, 1, 16, 8, 8, 6, (8, 64)),
     "laptop": (64 * 257, 1, 64, 32, 64, 60, (8, 32, 128, 512)),
@@ -82,7 +79,7 @@ def sweeps(scale):
             in_order=True,
             microbatches=max(1, rows // ROWS_AT_ONCE[scale]),
             measured_rows=MEASURED_ROWS[scale],
-            optimizers=CALLED,
+            optimizers=ON_MINI_BATCHES,
         )
     return found
 

@@ -17,7 +17,6 @@ Run:    python experiments/language_tokenizers.py
 Draws:  figures/language_tokenizers.png
 """
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -32,11 +31,10 @@ from imbalance.problems import language
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid, slug
 from imbalance.reporting.experiment import Experiment, main
-from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.training.optimizers import ON_MINI_BATCHES
 from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops
 
 NAMES = ("gd+m", "adam")
-CALLED = {**OPTIMIZERS, "gd+m": replace(OPTIMIZERS["gd+m"], label="SGD +m")}  # on mini-batches
 SIZES = {  # training tokens, sub-word tokens, features, positions, rows in a batch, steps
     "smoke": (2_000, 300, 16, 8, 8, 6),
     "laptop": (60_000, 2_000, 64, 32, 64, 150),
@@ -86,7 +84,7 @@ def sweeps(scale):
             batch_size=rows,
             in_order=True,
             measured_rows=MEASURED_ROWS[scale],
-            optimizers=CALLED,
+            optimizers=ON_MINI_BATCHES,
         )
     return found
 

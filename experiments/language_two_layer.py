@@ -17,7 +17,6 @@ Run:    python experiments/language_two_layer.py
 Draws:  figures/language_two_layer.png
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,11 +30,10 @@ from imbalance.problems import language
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid, reported
 from imbalance.reporting.experiment import Experiment, main
-from imbalance.training.optimizers import OPTIMIZERS
+from imbalance.training.optimizers import ON_MINI_BATCHES
 from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops
 
 NAMES = ("gd+m", "adam")
-CALLED = {**OPTIMIZERS, "gd+m": replace(OPTIMIZERS["gd+m"], label="SGD +m")}  # on mini-batches
 WEIGHTINGS = {0.0: "unweighted", 0.5: "weights 1/√π", 1.0: "weights 1/π"}
 SIZES = {  # training tokens, features, positions in a row, rows in a batch, steps
     "smoke": (800, 16, 8, 8, 8),
@@ -84,7 +82,7 @@ def sweeps(scale):
             batch_size=rows,
             in_order=True,
             measured_rows=MEASURED_ROWS[scale],
-            optimizers=CALLED,
+            optimizers=ON_MINI_BATCHES,
         )
         for weighting, rates in zip(WEIGHTINGS, gd, strict=True)
     }

@@ -87,7 +87,8 @@ def _by_penalty(column, final):
     plots.seed_band(gaps, places, gap(final), color="#777777", **look)
     gaps.axhline(0, color="gray", lw=0.6)
     for axis in column:
-        axis.set_xticks(places, [_power(penalty) for penalty in penalties])
+        labels = ["" if i % 2 else _power(penalty) for i, penalty in enumerate(penalties)]
+        axis.set_xticks(places, labels)  # there is room for every second
         axis.set(xlabel="penalty λ")
     step = final["step"].item()
     overall.set(title=f"Overall, step {step}", ylabel="loss (nats)")

@@ -38,7 +38,7 @@ HOW = {"fixed": "before any run"}
 def test_between(value, limits, holds, expected):
     claim = between("a-name", "a number", value, **limits, **HOW)
     assert (claim.holds, claim.expected) == (holds, expected)
-    assert claim.measured == f"{value:.4g}"
+    assert claim.measured == ("undefined" if np.isnan(value) else f"{value:.4g}")
     assert claim.verdict == ("holds" if holds else "FAILS")
 
 

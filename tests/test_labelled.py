@@ -188,11 +188,17 @@ SHAKES = np.where(np.arange(101) % 2, 0.85, 0.75) + 0 * FALLS
 SHAKES[0] = 2
 
 
-def test_oscillation_is_the_range_about_the_trend_relative_to_the_mean():
+def test_oscillation_is_the_largest_rise_relative_to_the_mean():
     found = oscillation(curves(FALLS, SHAKES), 100).values.ravel()
-    steps, last = np.arange(80, 100), SHAKES[80:100]
-    rest = last - np.polyval(np.polyfit(steps, last, 1), steps)
-    assert found == pytest.approx([0.0, np.ptp(rest) / last.mean()], rel=1e-4, abs=1e-5)
+    assert found == pytest.approx([0.0, 0.1 / 0.8], rel=1e-4, abs=1e-6)
+
+
+def test_a_loss_that_falls_fast_does_not_oscillate_and_one_that_comes_back_does():
+    exponential = 2 * np.exp(-np.arange(101) / 10)
+    assert oscillation(curves(exponential), 100).item() == 0
+    returns = np.where(np.arange(101) < 90, FALLS, FALLS + 0.3)
+    assert oscillation(curves(returns), 100).item() == pytest.approx(0.29 / 1.24, rel=0.02)
+    assert oscillation(curves(returns), 80).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_rule_steady_refuses_what_shakes_and_the_rule_stable_does_not():

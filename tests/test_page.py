@@ -15,6 +15,7 @@ def drawn():
     for axis in axes[0, :2]:
         axis.plot([0, 1, 2], [1, 2, 3], label="one")
         axis.plot([0, 1, 2], [3, 2, 1], label=f"two in {axis.get_subplotspec().colspan.start}")
+    axes[0, 0].set_title("first")
     axes[0, 2].set_axis_off()
     return figure, axes
 
@@ -22,7 +23,9 @@ def drawn():
 def test_panels_have_letters_where_something_is_drawn(drawn):
     figure, axes = drawn
     page.finish(figure)
-    assert [axis.get_title(loc="left") for axis in axes[0]] == ["a", "b", ""]
+    titles = [axis.get_title(loc="left") for axis in axes[0]]
+    assert titles == ["$\\mathbf{a}$  first", "$\\mathbf{b}$  ", ""]
+    assert not any(axis.get_title() for axis in axes[0])
 
 
 def test_a_single_panel_has_no_letter():

@@ -28,7 +28,7 @@ RULES = {
     "steady": "rule steady: the loss stays below 1.5 times the initial one and does not oscillate",
 }
 DIVERGED_FACTOR = 1.5
-STEADY = 0.1  # range of the loss about its trend, relative to its mean
+STEADY = 0.1  # largest rise of the loss, relative to its mean
 SOLVED = 0.01  # of the initial loss: what is below counts as this much, or zero would oscillate
 NOT_RUN, DIVERGED = 0, 2  # values of ``status`` in stored results
 
@@ -59,10 +59,10 @@ def highest_loss(dataset: xr.Dataset, step: int) -> xr.DataArray:
 def oscillation(dataset: xr.Dataset, step: int) -> xr.DataArray:
     """By how much each run's loss oscillates over the last fifth of the steps up to ``step``.
 
-    The range of the loss about its linear trend, relative to its mean or to a hundredth of the
-    initial loss, whichever is larger. The loss is that of every step where a step takes the whole
-    training set, else the one that was measured on the whole of it. Infinite for runs whose loss
-    was not finite there.
+    The largest rise from one of these steps to a later one, relative to the mean loss there or to a
+    hundredth of the initial loss, whichever is larger: a loss that falls, however fast, does not
+    oscillate. The loss is that of every step where a step takes the whole training set, else the
+    one that was measured on the whole of it. Infinite for runs whose loss was not finite there.
     """
     loss, at, last = dataset["loss"], "step", step
     if "train_loss" in dataset and dataset["train_loss"].attrs.get("rows", "all") == "all":
@@ -71,12 +71,11 @@ def oscillation(dataset: xr.Dataset, step: int) -> xr.DataArray:
     loss = loss.where(np.isfinite(loss))
     if loss.sizes[at] < 3:
         return xr.zeros_like(loss_at(dataset, step))
-    time = (loss[at] - loss[at].mean()).astype(float)
+    axis = loss.get_axis_num(at)
+    lowest = loss.copy(data=np.minimum.accumulate(loss.values, axis=axis))
+    rise = (loss - lowest).max(at, skipna=False)
     mean = loss.mean(at, skipna=False)
-    slope = (loss * time).sum(at, skipna=False) / (time**2).sum()
-    rest = loss - mean - slope * time
-    spread = rest.max(at, skipna=False) - rest.min(at, skipna=False)
-    found = spread / xr.ufuncs.maximum(mean, SOLVED * loss_at(dataset, 0))
+    found = rise / xr.ufuncs.maximum(mean, SOLVED * loss_at(dataset, 0))
     return found.where(np.isfinite(found), np.inf)
 
 

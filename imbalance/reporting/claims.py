@@ -131,6 +131,8 @@ def reported(name: str, statement: str, measured: ArrayLike | str, *, section: s
 def over_seeds(values: ArrayLike, percent: bool = False) -> str:
     """Mean and range, such as ``3.14 (3.10 to 3.18)``; the number alone if there is one."""
     values = np.atleast_1d(np.asarray(values, float)).ravel()
+    if np.isnan(values).all():
+        return "undefined"
     if len(values) == 1:
         return _number(values[0], percent)
     mean, least, most = (_number(float(f(values)), percent) for f in (np.mean, np.min, np.max))

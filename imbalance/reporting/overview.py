@@ -41,15 +41,15 @@ def draw(language: xr.Dataset, last_layer: xr.Dataset) -> Figure:
         plots.by_bucket(axis, text.sel(optimizer=name))
         axis.set(title=words, ylim=(0, top))
     gd.set_ylabel("loss (nats)")
-    plots.bucket_bar(figure, adam, text.sizes["bucket"])
     bucket = np.arange(1, final.sizes["bucket"] + 1)
     for name in LAST_LAYER:
         losses = final["bucket_loss"].sel(optimizer=name).mean("seed")
         look = plots.line_style(name, LAST_LAYER, final)
         sign.plot(bucket, losses, marker="o", ms=2.5, label=plots.label(name, final), **look)
-    sign.set(title="What helps is the sign", xlabel="bucket, frequent to rare", ylim=(0, None))
+    sign.set(title="What helps is the sign", xlabel="bucket of words", ylim=(0, None))
     sign.set_xticks(bucket[[0, -1]])
     sign.set_ylabel("final loss (nats)")
+    plots.bucket_bar(figure, sign, text.sizes["bucket"])
     page.headline(
         figure,
         text,

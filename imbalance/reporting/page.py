@@ -90,7 +90,9 @@ def finish(figure: Figure) -> None:
         _mark_clipped(axis)
     if 1 < len(drawn) <= MOST_LETTERS:
         for letter, axis in zip(LETTERS, drawn, strict=False):
-            axis.set_title(letter, loc="left", fontweight="bold")
+            title = axis.get_title()
+            axis.set_title("")
+            axis.set_title(f"$\\mathbf{{{letter}}}$  {title}", loc="left")
     found: dict[str, Any] = {}
     for axis in drawn:
         if axis.get_legend() is None:

@@ -351,11 +351,12 @@ def share_log_limits(axes: np.ndarray, slope: bool = True) -> None:
         axis.tick_params(labelbottom=False)
 
 
-def bucket_bar(figure: Figure, axes: Axes, num_buckets: int) -> None:
-    """A colour bar that says which end is frequent."""
+def bucket_bar(figure: Figure, axes: Axes | np.ndarray, num_buckets: int) -> None:
+    """A colour bar beside one panel or several that says which end is frequent."""
     colours = ListedColormap(bucket_colours(num_buckets))
     scale = ScalarMappable(Normalize(0, num_buckets), colours)
-    bar = figure.colorbar(scale, ax=axes, ticks=[0.5, num_buckets - 0.5])
+    ticks = [0.5, num_buckets - 0.5]
+    bar = figure.colorbar(scale, ax=axes, ticks=ticks, aspect=20 * np.size(axes))
     bar.ax.set_yticklabels(["frequent", "rare"], fontsize=7)
     bar.ax.invert_yaxis()
     bar.outline.set_visible(False)

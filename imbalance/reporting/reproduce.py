@@ -148,7 +148,9 @@ class _Command:
     def _announce(self, works: Sequence[Work], jobs: int) -> None:
         total = sum(len(keys) for keys in self.left.values())
         if total:
-            print(f"{total} runs to make, {jobs} at a time; about, on this machine:")
+            searching = any(not work.settled for work in works)
+            then = ", then the best of each search on fresh seeds" if searching else ""
+            print(f"{total} runs to make, {jobs} at a time{then}; about, on this machine:")
             for work in works:
                 if self.left.get(work.name):
                     print(

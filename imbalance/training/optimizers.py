@@ -207,6 +207,13 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
+ON_MINI_BATCHES: dict[str, Optimizer] = OPTIMIZERS | {
+    name: replace(OPTIMIZERS[name], label=label)
+    for name, label in (("gd", "SGD"), ("gd+m", "SGD +m"))
+}
+"""The same rules by the names they have where a step takes a part of the training set."""
+
+
 def optimizer_named(
     name: str, optimizers: Mapping[str, Optimizer | Rule] = OPTIMIZERS
 ) -> Optimizer:

@@ -164,7 +164,7 @@ class Sweep:
             "own_optimizers": {
                 name: _source(optimizer_named(name, self.optimizers).rule)
                 for name in self.learning_rates
-                if self.optimizers[name] is not OPTIMIZERS.get(name)
+                if not _is_known(name, optimizer_named(name, self.optimizers))
             },
             "confirm": None if self.confirm is None else asdict(self.confirm),
             "stops": self.stops,
@@ -178,6 +178,10 @@ class Sweep:
         """Useful floating-point operations of a step of one run."""
         rows = self.problem.num_rows
         return self.problem.flops_per_step * (self.batch_size or rows) / rows
+
+
+def _is_known(name: str, optimizer: Optimizer) -> bool:
+    return name in OPTIMIZERS and optimizer.rule is OPTIMIZERS[name].rule
 
 
 def _source(rule: Rule) -> str:
