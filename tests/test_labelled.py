@@ -248,6 +248,17 @@ def test_rates_are_chosen_on_the_seeds_of_the_search_and_shown_on_fresh_ones():
     assert at_fixed(both, {"gd": 0.01})["seed"].values.tolist() == [0]  # run on no other
 
 
+def test_a_rate_that_explodes_on_a_fresh_seed_gives_way_to_the_next():
+    both = runs(
+        {"gd": [[SLOW, ABSENT, ABSENT], [GOOD, SLOW, SLOW], [(2, 1, 0, 0, 0), SLOW, EXPLODES]]}
+    )
+    both.attrs["search_seeds"] = [0]
+    chosen = at_best(both, 4)
+    assert chosen["learning_rate"].values.tolist() == [0.1]
+    assert chosen["seed"].values.tolist() == [1, 2]
+    assert at_best(both, 4, "final")["learning_rate"].values.tolist() == [1.0]
+
+
 def test_a_choice_that_was_not_confirmed_is_shown_on_the_seed_of_the_search():
     some = runs({"gd": [[SLOW, ABSENT], [GOOD, ABSENT], [SLOW, SLOW]]})
     some.attrs["search_seeds"] = [0]

@@ -115,6 +115,30 @@ def test_each_rule_has_its_winner_confirmed(sweep):
     assert settled and len(exponents(chosen, 1)) == 2
 
 
+def test_a_winner_that_explodes_on_a_fresh_seed_gives_way_to_the_next(sweep):
+    tame = best_at(10**-1.5)
+
+    def known(chosen):
+        seeds = sorted({one.seed for one in chosen})
+        found = xr.concat([tame(chosen).assign_coords(seed=[seed]) for seed in seeds], "seed")
+        explodes = (found["learning_rate"] > 0.03) & (found["learning_rate"] < 0.04)
+        explodes = explodes & (found["seed"] == 2)
+        ran = [
+            [any((o.learning_rate, o.seed) == (r, s) for o in chosen) for s in seeds]
+            for r in found["learning_rate"].values
+        ]
+        status = xr.where(np.array(ran)[None], found["status"], NOT_RUN)
+        found = found.assign(
+            train_loss=found["train_loss"].where(~explodes, 99),
+            status=(found["status"].dims, status.data),
+        )
+        return found.assign_attrs(search_seeds=[0])
+
+    chosen, settled = wanted(plans(sweep), known)
+    assert settled and len(exponents(chosen, 2)) == 2
+    assert -1.5 in exponents(chosen, 1)
+
+
 def test_nothing_is_confirmed_while_the_search_goes_on(sweep):
     chosen, settled = wanted(plans(sweep), lambda chosen: None)
     assert not settled and exponents(chosen, 0) == [-2, -1.5, -1] and not exponents(chosen, 1)

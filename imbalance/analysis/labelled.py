@@ -12,7 +12,8 @@ score wins. Three rules say how a rate is scored, and the winner can depend on t
 
 Where learning rates were searched on some seeds and the best were run again on fresh ones
 (``attrs["search_seeds"]`` says on which they were searched), rates are scored on the former, and
-`at_best` gives the runs of the latter, which took no part in the choice.
+`at_best` gives the runs of the latter. These take part in the choice by their veto only: a rate
+that cannot win on one of them gives way to the next.
 
 See "Choosing a learning rate" in docs/method.md.
 """
@@ -113,10 +114,10 @@ def best_learning_rate(dataset: xr.Dataset, step: int, rule: str = "steady") -> 
       the edge of its optimizer's grid, so that a wider grid might do better; "no rate qualifies";
       else "", as where a single rate was tried.
     """
-    dataset = _searched(dataset)
-    scores = score(dataset, step, rule)
+    scores = score(_searched(dataset), step, rule)
+    scores = scores.where(~_refuted(dataset, step, rule), np.inf)
     position = scores.argmin("learning_rate")
-    tried = (dataset["status"] != NOT_RUN).any("seed")
+    tried = (_searched(dataset)["status"] != NOT_RUN).any("seed")
     size = dataset.sizes["learning_rate"]
     first = tried.argmax("learning_rate")
     last = size - 1 - tried.isel(learning_rate=slice(None, None, -1)).argmax("learning_rate")
@@ -161,6 +162,17 @@ def _searched(dataset: xr.Dataset) -> xr.Dataset:
     if "seed" not in dataset.dims:
         return dataset
     return dataset.sel(seed=dataset["seed"].isin(_search_seeds(dataset)))
+
+
+def _refuted(dataset: xr.Dataset, step: int, rule: str) -> xr.DataArray:
+    """Rates that cannot win on a fresh seed: what is steady on one start may shake on another."""
+    if "seed" not in dataset.dims:
+        return xr.DataArray(False)
+    fresh = dataset.sel(seed=~dataset["seed"].isin(_search_seeds(dataset)))
+    if not fresh.sizes["seed"]:
+        return xr.DataArray(False)
+    run = (fresh["status"] != NOT_RUN).any("seed")
+    return run & np.isinf(score(fresh, step, rule))
 
 
 def _of_fresh_seeds(chosen: xr.Dataset, wanted: xr.DataArray) -> xr.Dataset:

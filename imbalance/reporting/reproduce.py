@@ -17,11 +17,10 @@ from imbalance.reporting.claims import Claim, claims_table, to_text
 from imbalance.reporting.evidence import kept_claims
 from imbalance.reporting.experiment import Experiment, Options, load_experiment, scripts
 from imbalance.reporting.progress import Progress, stop_when_asked
-from imbalance.reporting.work import Work, finish, flops, renewed, resolve, seconds, size
+from imbalance.reporting.work import Work, finish, flops, following, renewed, resolve, seconds, size
 from imbalance.storage import files
 from imbalance.storage.datasets import dataset_path
 from imbalance.storage.store import Store
-from imbalance.training.search import expected_flops
 
 CORES_A_WORKER = 2  # two processes of one core are slower than one of two: benchmarks/RESULTS.md
 WORTH_WORKERS = 20.0  # seconds of work below which one process is done sooner
@@ -70,6 +69,7 @@ class _Command:
         self.left: dict[str, set[str]] = {}  # keys still to be made, by the experiment's name
         self.works: dict[str, Work] = {}
         self.kept: dict[str, list[Claim]] | None = None
+        self.expected: dict[str, float] = {}  # operations that are to follow searches
 
     def run(self) -> int:
         for path, experiment in self.experiments.items():
@@ -84,6 +84,7 @@ class _Command:
             return 1
         jobs = self._jobs(works)
         self._announce(works, jobs)
+        self.expected = {work.name: following(work) for work in works}
         self.progress = Progress(flops(works))
         try:
             for work in works:
@@ -209,9 +210,11 @@ class _Command:
         before = set(work.keys)
         work = renewed(work, self.options)
         new = {run.key: run.plan.flops for group in work.runs.values() for run in group}
-        expected = sum(expected_flops(plan) for group in work.plans.values() for plan in group)
         follow = sum(number for key, number in new.items() if key not in before)
-        self.progress.expect(follow - (expected if work.settled else 0.0))
+        expected = self.expected.pop(work.name, 0.0)
+        rest = 0.0 if work.settled else max(expected - follow, 0.0)
+        self.expected[work.name] = rest
+        self.progress.expect(follow + rest - expected)
         self._adopt(work)
         self._finish_if_whole(work)
 

@@ -134,13 +134,14 @@ def size(works: Sequence[Work]) -> int:
 def flops(works: Sequence[Work]) -> float:
     """Floating-point operations that are still to be done, about where searches go on."""
     missing = sum({run.key: run.plan.flops for work in works for run in work.missing}.values())
-    return missing + sum(
-        expected_flops(plan)
-        for work in works
-        if not work.settled and work.missing
-        for group in work.plans.values()
-        for plan in group
-    )
+    return missing + sum(map(following, works))
+
+
+def following(work: Work) -> float:
+    """Operations of runs that will follow those that are missing now, about."""
+    if work.settled or not work.missing:
+        return 0.0
+    return sum(expected_flops(plan) for group in work.plans.values() for plan in group)
 
 
 def seconds(work: Work, jobs: int) -> float:

@@ -1,8 +1,9 @@
 """Search, then confirm: which runs a sweep wants, as far as its results so far can tell.
 
 Learning rates are searched on the sweep's own seeds. While the best of an optimizer stands at an
-edge of its grid, the grid grows there. The best are then run on fresh seeds, which took no part in
-the choice: what is shown of them is no maximum over noise.
+edge of its grid, the grid grows there. The best are then run on fresh seeds, so that what is shown
+is no maximum over noise. One that cannot win on a fresh seed, because it explodes or shakes there,
+gives way to the next best.
 """
 
 import math
@@ -44,23 +45,26 @@ def _of_optimizer(plan: Plan, known: Known) -> tuple[list[Run], bool]:
     if confirm is None:
         return searched, True
     room = {"smallest tried": confirm.growth, "largest tried": confirm.growth}
+    confirmed: list[Run] = []
     while True:
-        dataset = known(searched)
+        dataset = known(searched + confirmed)
         if dataset is None:
-            return searched, False
+            return searched + confirmed, False
         best = [
             best_learning_rate(dataset, step, rule).isel(optimizer=0)
             for step in confirm.steps or (plan.steps,)
             for rule in confirm.rules
         ]
         wider = _wider(grid, {one["edge"].item() for one in best}, room)
-        if not wider:
-            break
         grid += wider
         searched += _runs(plan, wider, plan.sweep.seeds)
-    rates = {one["learning_rate"].item() for one in best}
-    confirmed = _runs(plan, [rate for rate in sorted(grid) if rate in rates], confirm.seeds)
-    return searched + confirmed, True
+        done = {run.learning_rate for run in confirmed}
+        rates = {one["learning_rate"].item() for one in best} - done
+        new = _runs(plan, [rate for rate in sorted(grid) if rate in rates], confirm.seeds)
+        if not wider and not new:
+            return searched + confirmed, True
+        if not wider:
+            confirmed += new
 
 
 def _runs(plan: Plan, rates: Sequence[float], seeds: Sequence[int]) -> list[Run]:

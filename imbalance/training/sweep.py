@@ -49,7 +49,8 @@ class Confirm:
     """What is done with the best learning rates of a search: they are run again on fresh seeds.
 
     Attributes:
-      seeds: fresh ones, which take no part in choosing the rates.
+      seeds: fresh ones, which take part in choosing the rates by a veto only: one that explodes or
+        shakes there gives way to the next.
       rules: by which the best rates are chosen, of `imbalance.analysis.labelled.RULES`; the winner
         of each is confirmed.
       steps: horizons at which they are chosen; empty: the last step.
