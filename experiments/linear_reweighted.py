@@ -66,7 +66,7 @@ def draw(dataset):
         look = plots.line_style("gd+m") | {"linestyle": DASHES[weighting], "label": name}
         plots.seed_band(axes[0, 0], gd["step"].values, gd["loss"], **look)
         plots.by_bucket(axis, gd)
-        axis.set_title(f"{name}\n{plots.rate(gd)}")
+        axis.set_title(f"GD, {words}\n{plots.rate(gd)}")
     for axis in axes[0]:
         axis.set_ylim(0, 1.4 * float(chosen["loss"].isel(step=0).max()))
     axes[0, 0].set_ylabel("unweighted loss (nats)")
