@@ -110,7 +110,7 @@ def draw(dataset):
     page.headline(
         figure,
         chosen,
-        "Words have the longest tail, and the largest gap between SGD and Adam",
+        "Words, byte pairs, unigram pieces: each has a tail, and SGD falls behind Adam on each",
         f"{', '.join(f'{size:,}' for size in sizes)} classes, in mini-batches.",
     )
     return figure

@@ -22,7 +22,7 @@ def stored_result(tmp_path, monkeypatch):
     """A small result under the name and scale that the README loads."""
     monkeypatch.chdir(tmp_path)
     rates = {"gd+m": (1e-2, 1e-1), "adam": (1e-2, 1e-1)}
-    found = run(Sweep(heavy_tailed_linear(3), rates, steps=150, stops=(0, 150)))
+    found = run(Sweep(heavy_tailed_linear(3), rates, steps=100, stops=(0, 100)))
     place = datasets.dataset_path("fig4_linear", "laptop")
     assert str(place) in README  # where the file is said to be
     datasets.save(found, place, {})
