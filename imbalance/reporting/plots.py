@@ -356,7 +356,8 @@ def bucket_bar(figure: Figure, axes: Axes | np.ndarray, num_buckets: int) -> Non
     colours = ListedColormap(bucket_colours(num_buckets))
     scale = ScalarMappable(Normalize(0, num_buckets), colours)
     ticks = [0.5, num_buckets - 0.5]
-    bar = figure.colorbar(scale, ax=axes, ticks=ticks, aspect=20 * np.size(axes))
+    rows = axes.size if isinstance(axes, np.ndarray) else 1
+    bar = figure.colorbar(scale, ax=axes, ticks=ticks, aspect=20 * rows)
     bar.ax.set_yticklabels(["frequent", "rare"], fontsize=7)
     bar.ax.invert_yaxis()
     bar.outline.set_visible(False)
