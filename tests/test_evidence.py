@@ -9,6 +9,7 @@ import xarray as xr
 from imbalance.reporting.claims import claims_table
 from imbalance.reporting.evidence import LARGE, data_path, keep, kept_claims
 from imbalance.reporting.experiment import Options, scripts
+from imbalance.reporting.overview import SOURCES, draw_from_kept
 from imbalance.reporting.redraw import RedrawOptions, redraw
 from imbalance.storage import datasets
 
@@ -62,3 +63,14 @@ def test_a_picture_is_redrawn_from_what_is_kept_alone(tmp_path):
     assert redraw(RedrawOptions(tmp_path, ROOT / "experiments")) == 1
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     assert f"## {name}" in (tmp_path / "CLAIMS.md").read_text()
+
+
+def test_the_overview_is_drawn_where_the_data_of_both_its_figures_are_kept(tmp_path):
+    options = Options(figures=tmp_path)
+    assert draw_from_kept(options) is None
+    (tmp_path / "data").mkdir()
+    for name in SOURCES:
+        kept = ROOT / "figures" / "data" / f"{name}.nc"
+        (tmp_path / "data" / kept.name).write_bytes(kept.read_bytes())
+    assert draw_from_kept(options) == tmp_path / "overview.png"
+    assert (tmp_path / "overview.png").stat().st_size > 10_000
