@@ -106,11 +106,11 @@ def draw(dataset):
     together.margins(x=0)
     unused.set_axis_off()
     plots.bucket_bar(figure, axes[0, -1], 2)
-    number, classes = int(dataset["class_count"].sum()), dataset.sizes["class"]
+    number, classes = int(chosen["class_count"].sum()), dataset.sizes["class"]
     page.headline(
         figure,
         chosen,
-        "On images too, what helps the rare half is the sign",
+        "On images, sign descent nears Adam with momentum, and lags behind it without",
         f"A convolutional network on {number:,} digits of {classes} classes, half of the images in "
         "rare classes; full batch.",
     )

@@ -1,5 +1,6 @@
 """The data kept beside the pictures: pictures and claims can be made of them alone."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,12 @@ def test_small_arrays_are_kept_to_the_last_bit_and_large_ones_to_four_digits(tmp
     again = keep(kept, tmp_path / "data" / "two.nc")
     np.testing.assert_array_equal(again["large"], kept["large"])
     assert (tmp_path / "data" / "one.nc").stat().st_size < 0.8 * large.nbytes
+
+
+def test_of_commands_the_name_is_kept_and_no_folder(tmp_path):
+    made = json.dumps([{"command": "fig4_linear.py --results /home/me/there", "runs": 3}])
+    kept = keep(xr.Dataset(attrs={"provenance": made}), tmp_path / "one.nc")
+    assert json.loads(kept.attrs["provenance"]) == [{"command": "fig4_linear.py", "runs": 3}]
 
 
 def test_nothing_is_kept_at_smoke_scale(tmp_path):

@@ -308,10 +308,11 @@ def claims_table(claims: Mapping[str, list[Claim]], scale: str) -> str:
         f"{len(claims)} experiments at scale `{scale}`. {summary(rows)}",
         "",
         "A claim is decided on every seed shown, and holds if it holds on each. Where learning",
-        "rates were searched, these seeds took no part in it. Numbers are means with their range",
-        "over seeds. Thresholds were fixed before any run and are not moved. What",
-        "follows from definitions, agrees with pilot runs or is about grids of learning rates",
-        "confirms nothing of the paper: it stands apart and is counted apart.",
+        "rates were searched, these are other seeds, which had a veto and no other part in the",
+        "choice. Numbers are means with their range over seeds. Thresholds were fixed before any",
+        "run and are not moved. What follows from definitions, agrees with pilot runs or is about",
+        "grids of learning rates confirms nothing of the paper: it stands apart and is counted",
+        "apart.",
     ]
     if any(claim.headline for claim in rows):
         lines += ["", "## The paper's main claims", "", headlines(claims)]

@@ -7,6 +7,7 @@ and runs nothing.
 """
 
 import io
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -32,8 +33,15 @@ def data_path(name: str, options: Options) -> Path | None:
 
 
 def keep(dataset: xr.Dataset, path: Path) -> xr.Dataset:
-    """Write a dataset as it is kept, and read it again: what pictures and claims are made of."""
-    small = dataset.copy()
+    """Write a dataset as it is kept, and read it again: what pictures and claims are made of.
+
+    Of the commands that made the runs the name is kept and no argument: folders are nobody's
+    business.
+    """
+    makers = json.loads(dataset.attrs.get("provenance", "[]"))
+    for maker in makers:
+        maker["command"] = maker.get("command", "").split(" ")[0]
+    small = dataset.assign_attrs(provenance=json.dumps(makers))
     for name, variable in dataset.data_vars.items():
         if variable.dtype in (np.float32, np.float64) and variable.size > LARGE:
             rounded = _rounded(variable.values.astype(np.float32))

@@ -141,7 +141,14 @@ def following(work: Work) -> float:
     """Operations of runs that will follow those that are missing now, about."""
     if work.settled or not work.missing:
         return 0.0
-    return sum(expected_flops(plan) for group in work.plans.values() for plan in group)
+    found = {
+        id(run.plan)
+        for group in work.runs.values()
+        for run in group
+        if run.seed not in run.plan.sweep.seeds
+    }
+    plans = (plan for group in work.plans.values() for plan in group)
+    return sum(expected_flops(plan) for plan in plans if id(plan) not in found)
 
 
 def seconds(work: Work, jobs: int) -> float:

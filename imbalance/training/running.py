@@ -146,13 +146,20 @@ def _commit(store: Store, todo: list[Run], maker: Maker) -> None:
         store.write(run.key, {name: (dims[name], arrays[name]) for name in dims}, attrs)
 
 
-def stored(store: Store, chosen: Sequence[Run]) -> xr.Dataset:
+def stored(
+    store: Store, chosen: Sequence[Run], read: Mapping[str, xr.Dataset] | None = None
+) -> xr.Dataset:
     """Runs of one sweep, joined from the store.
+
+    Args:
+      store: that has all of them.
+      chosen: the runs.
+      read: these runs by their keys, where they have been read already.
 
     Raises:
       FileNotFoundError, Damaged: as `Store.read`.
     """
-    read = {run.key: store.read(run.key) for run in chosen}
+    read = {run.key: read[run.key] if read else store.read(run.key) for run in chosen}
     made_by = {}
     for one in read.values():
         who = json.loads(one.attrs["provenance"]) | {"device": one.attrs["device"]}
@@ -167,10 +174,16 @@ def stored(store: Store, chosen: Sequence[Run]) -> xr.Dataset:
 
 
 def known_in(store: Store) -> Known:
-    """What a store knows of runs."""
+    """What a store knows of runs; each is read once."""
+    read: dict[str, xr.Dataset] = {}
 
     def known(chosen: Sequence[Run]) -> xr.Dataset | None:
-        return stored(store, chosen) if all(store.has(run.key) for run in chosen) else None
+        for run in chosen:
+            if run.key not in read:
+                if not store.has(run.key):
+                    return None
+                read[run.key] = store.read(run.key)
+        return stored(store, chosen, read)
 
     return known
 
