@@ -176,10 +176,16 @@ def test_a_search_that_is_run(sweep, tmp_path):
         (Confirm(seeds=(0, 1)), r"searched on \[0\] already; give fresh seeds"),
         (Confirm(rules=("best",)), r"rules \('best',\); known are final, stable, steady"),
         (Confirm(rules=()), r"rules \(\); known are"),
-        (Confirm(steps=(3,)), r"steps \[3\]: nothing is measured there"),
+        (Confirm(steps=(3,)), r"steps \(0, 3\), and nothing is measured at \[3\]; stops are"),
         (Confirm(growth=-1), "growth -1; give a whole number of 0 or more"),
     ],
 )
 def test_bad_confirmations(sweep, confirm, message):
     with pytest.raises(ValueError, match=message):
         replace(sweep, confirm=confirm)
+
+
+@pytest.mark.parametrize("stops", [(0, 10), (5, STEPS)])
+def test_a_search_whose_losses_are_not_measured_is_refused_before_it_runs(sweep, stops):
+    with pytest.raises(ValueError, match="nothing is measured at"):
+        replace(sweep, stops=stops)

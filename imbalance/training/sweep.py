@@ -147,8 +147,12 @@ class Sweep:
         if not confirm.rules or set(confirm.rules) - set(RULES):
             raise ValueError(f"{what}.rules {confirm.rules}; known are {', '.join(RULES)}.")
         stops = self.stops or default_stops(self.steps)
-        if strange := [step for step in confirm.steps if step not in stops]:
-            raise ValueError(f"{what}.steps {strange}: nothing is measured there; stops: {stops}.")
+        judged = (0, *(confirm.steps or (self.steps,)))  # losses there are compared with the first
+        if strange := [step for step in judged if step not in stops]:
+            raise ValueError(
+                f"{what}: rates are chosen by the losses at steps {judged}, and nothing is "
+                f"measured at {strange}; stops are {stops}."
+            )
         if not _is_whole(confirm.growth) or confirm.growth < 0:
             raise ValueError(f"{what}.growth {confirm.growth!r}; give a whole number of 0 or more.")
 
