@@ -38,7 +38,7 @@ def transformer():
 problem = {problem}
 rates = {{"gd+m": (1e-3, 1e-2, 1e-1), "adam": (1e-4, 1e-3, 1e-2)}}
 EXPERIMENT = Experiment(
-    "{name}",
+    "task",
     lambda scale: {{"": Sweep(problem, rates, {steps}, microbatches={microbatches})}},
     lambda dataset: Figure(),
     lambda dataset: [],
@@ -69,9 +69,7 @@ def measured(name: str, settings: Settings) -> list[str]:
     problem, steps, microbatches = TASKS[name]
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "task.py"
-        script.write_text(
-            SCRIPT.format(name="task", problem=problem, steps=steps, microbatches=microbatches)
-        )
+        script.write_text(SCRIPT.format(problem=problem, steps=steps, microbatches=microbatches))
 
         def run(jobs: int, turn: int) -> None:
             command = [sys.executable, script, "--jobs", str(jobs)]

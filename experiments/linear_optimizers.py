@@ -78,7 +78,7 @@ def draw(dataset):
     page.headline(
         figure,
         best(dataset, "without momentum")[0],
-        "The sign of the gradient closes most of the gap to Adam; its norm or a line search do not",
+        "Without momentum the sign closes most of the gap to Adam, norm or line search do not",
         f"{examples:,} examples, {classes:,} classes, full batch. The second and the last row have "
         f"a horizon of their own, step {best(dataset, 'with momentum')[1]}.",
     )

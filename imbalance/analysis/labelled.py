@@ -8,7 +8,7 @@ score wins. Three rules say how a rate is scored, and the winner can depend on t
 - ``"stable"``: only rates whose loss never exceeds 1.5 times the initial loss, at any step
   and seed, can win.
 - ``"steady"``: of these, only rates whose loss oscillates by less than a tenth over the last fifth
-  of the steps (see `oscillation`). The authors, who chose such rates by hand, write the same.
+  of the steps (see `oscillation`). It stands for what the authors did by hand with such rates.
 
 Where learning rates were searched on some seeds and the best were run again on fresh ones
 (``attrs["search_seeds"]`` says on which they were searched), rates are scored on the former, and
@@ -176,7 +176,7 @@ def _refuted(dataset: xr.Dataset, step: int, rule: str) -> xr.DataArray:
 
 
 def _of_fresh_seeds(chosen: xr.Dataset, wanted: xr.DataArray) -> xr.Dataset:
-    """Runs on seeds that took no part in choosing, if all ``wanted`` selections have them."""
+    """Runs on seeds other than those of the search, if all ``wanted`` selections have them."""
     if "seed" not in chosen.dims:
         return chosen
     fresh = ~chosen["seed"].isin(_search_seeds(chosen))

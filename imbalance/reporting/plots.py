@@ -145,8 +145,8 @@ def by_bucket(axes: Axes, one: xr.Dataset, *, seed: int | None = None, steps=Non
 
 
 def optimizer_title(optimizer: str, chosen: xr.Dataset) -> str:
-    """An optimizer and its learning rate, as the title of its panel, in two lines."""
-    words = [label(optimizer, chosen), rate(chosen.sel(optimizer=optimizer))]
+    """An optimizer and its learning rate, as the title of its panel, in short lines."""
+    words = [label(optimizer, chosen).replace(", ", ",\n"), rate(chosen.sel(optimizer=optimizer))]
     return "\n".join(filter(None, words))
 
 
