@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 
 from imbalance.analysis.block_measures import log_log_slope, spearman
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.data import zipf
 from imbalance.data.folders import real_data
 from imbalance.data.tokens import SyntheticTokens

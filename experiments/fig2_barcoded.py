@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.data import images
 from imbalance.data.folders import real_data
 from imbalance.problems import vision

@@ -20,7 +20,7 @@ import numpy as np
 from imbalance.analysis import FrequencyBuckets
 from imbalance.analysis.block_measures import spearman
 from imbalance.analysis.counts import entropy
-from imbalance.analysis.labelled import RULES, at_best
+from imbalance.analysis.selection import RULES, at_best
 from imbalance.data import zipf
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import plots

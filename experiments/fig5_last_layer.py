@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from imbalance.analysis.block_measures import spearman
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.data.folders import real_data
 from imbalance.problems import language
 from imbalance.reporting import page, plots

@@ -15,7 +15,7 @@ Draws:  figures/fig6_quadratic.png
 import numpy as np
 
 from imbalance import theory
-from imbalance.analysis.labelled import at_fixed
+from imbalance.analysis.selection import at_fixed
 from imbalance.problems import weighted_quadratic
 from imbalance.reporting import plots
 from imbalance.reporting.claims import between, close

@@ -21,7 +21,7 @@ import numpy as np
 
 from imbalance.analysis import FrequencyBuckets
 from imbalance.analysis.block_measures import bucket_median, log_log_slope, spearman
-from imbalance.analysis.labelled import at_fixed
+from imbalance.analysis.selection import at_fixed
 from imbalance.probes import class_statistics
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots

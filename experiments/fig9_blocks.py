@@ -17,7 +17,7 @@ Draws:  figures/fig9_blocks.png
 import numpy as np
 
 from imbalance.analysis.block_measures import diagonal_dominance
-from imbalance.analysis.labelled import at_fixed
+from imbalance.analysis.selection import at_fixed
 from imbalance.probes import block_traces
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots

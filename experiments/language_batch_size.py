@@ -20,7 +20,7 @@ Draws:  figures/language_batch_size.png
 
 import numpy as np
 
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.data.folders import real_data
 from imbalance.models.transformer import post_norm
 from imbalance.problems import language

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from imbalance.analysis.block_measures import log_log_slope
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.data.folders import real_data
 from imbalance.data.tokenizing import BytePairs, Unigram, Words
 from imbalance.models.transformer import post_norm

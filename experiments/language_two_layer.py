@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from imbalance.analysis.block_measures import spearman
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.data.folders import real_data
 from imbalance.models.transformer import post_norm
 from imbalance.probes import validation_loss_by_bucket

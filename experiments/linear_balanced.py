@@ -21,7 +21,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from imbalance.analysis.labelled import RULES, at_best, score
+from imbalance.analysis.selection import RULES, at_best, score
 from imbalance.problems import balanced_linear, heavy_tailed_linear
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, close, inside_grid

@@ -16,7 +16,7 @@ Draws:  figures/linear_exponent.png
 
 import numpy as np
 
-from imbalance.analysis.labelled import RULES, at_best
+from imbalance.analysis.selection import RULES, at_best
 from imbalance.problems import power_law_linear
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid, reported

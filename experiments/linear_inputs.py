@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from imbalance.analysis.labelled import at_best, at_fixed
+from imbalance.analysis.selection import at_best, at_fixed
 from imbalance.data.linear import Normal
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid

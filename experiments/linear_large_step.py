@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from imbalance.analysis.labelled import highest_loss
+from imbalance.analysis.selection import highest_loss
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between

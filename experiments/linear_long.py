@@ -15,7 +15,7 @@ Draws:  figures/linear_long.png
 import numpy as np
 
 from imbalance.analysis.block_measures import spearman
-from imbalance.analysis.labelled import at_fixed
+from imbalance.analysis.selection import at_fixed
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, close

@@ -16,7 +16,7 @@ Draws:  figures/linear_optimizers.png
 
 from math import inf
 
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid, reported, sign_explains_adam, slug

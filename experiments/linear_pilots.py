@@ -12,7 +12,7 @@ Draws:  figures/linear_pilots.png
 
 import numpy as np
 
-from imbalance.analysis.labelled import at_fixed
+from imbalance.analysis.selection import at_fixed
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import close

@@ -15,7 +15,7 @@ Draws:  figures/linear_probability.png
 import numpy as np
 
 from imbalance.analysis import FrequencyBuckets
-from imbalance.analysis.labelled import at_fixed
+from imbalance.analysis.selection import at_fixed
 from imbalance.probes import correct_class_probability
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots

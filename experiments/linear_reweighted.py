@@ -11,7 +11,7 @@ Run:    python experiments/linear_reweighted.py
 Draws:  figures/linear_reweighted.png
 """
 
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid, reported

@@ -16,7 +16,7 @@ Draws:  figures/linear_size.png
 
 import numpy as np
 
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid, reported

@@ -19,7 +19,7 @@ Draws:  figures/linear_step_time.png
 
 import numpy as np
 
-from imbalance.analysis.labelled import score
+from imbalance.analysis.selection import score
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, reported

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imbalance import theory
-from imbalance.analysis.labelled import at_only
+from imbalance.analysis.selection import at_only
 from imbalance.data.text import basic_english, standard_library_docstrings
 from imbalance.problems import Problem
 from imbalance.problems.tasks import Examples, Task

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from imbalance import theory
-from imbalance.analysis.labelled import at_only
+from imbalance.analysis.selection import at_only
 from imbalance.probes import loss_by_class
 from imbalance.problems import simple_imbalanced
 from imbalance.reporting import page, plots

@@ -27,7 +27,7 @@ import numpy as np
 import optax
 
 from imbalance import theory
-from imbalance.analysis.labelled import at_only
+from imbalance.analysis.selection import at_only
 from imbalance.probes import loss_by_class
 from imbalance.problems import Problem
 from imbalance.problems.tasks import Examples, Task

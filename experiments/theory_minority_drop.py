@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.curvature.class_blocks import class_gradient_norms, fold_bias
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots

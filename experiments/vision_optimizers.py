@@ -12,7 +12,7 @@ Draws:  figures/vision_optimizers.png
 
 import numpy as np
 
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.data.folders import real_data
 from imbalance.problems import vision
 from imbalance.reporting import page, plots

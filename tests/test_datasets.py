@@ -1,126 +1,18 @@
-"""Labelled datasets: joined from runs, kept in one file, never mistaken for another."""
+"""Labelled datasets kept in one file, never mistaken for another."""
 
 import json
 
 import numpy as np
 import pytest
 import xarray as xr
+from test_joining import joined_runs
 
-from imbalance.analysis.labelled import DIVERGED, NOT_RUN
 from imbalance.storage import datasets, files
-from imbalance.storage.datasets import FINISHED, RUN_DIMS
-
-
-def piece(optimizer="gd", seed=0, rates=(0.1, 1.0), status=None, looks=None):
-    """Two steps and two buckets; losses tell apart every entry."""
-    shape = (1, len(rates), 1)
-    losses = np.arange(len(rates) * 4, dtype=np.float32).reshape(*shape, 2, 2) + 10 * seed
-    status = [FINISHED] * len(rates) if status is None else status
-    found = xr.Dataset(
-        {
-            "bucket_loss": ((*RUN_DIMS, "step", "bucket"), losses, {"units": "nats"}),
-            "status": (RUN_DIMS, np.int8(status).reshape(shape), datasets.STATUS),
-            "class_count": ("class", [3, 1]),
-        },
-        {"optimizer": [optimizer], "learning_rate": list(rates), "seed": [seed], "step": [0, 2]},
-        {"wall_seconds": 1.5},
-    )
-    if looks is None:
-        return found
-    names = ("label", "colour", "momentum")
-    return found.assign_coords(
-        {name: ("optimizer", [look]) for name, look in zip(names, looks, strict=True)}
-    )
-
-
-# Joining ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def joined():
-    """GD and Adam, two seeds each, whose grids share one rate; in one run GD diverged."""
-    diverged = piece("gd", 1, status=[FINISHED, DIVERGED])
-    diverged["bucket_loss"][0, 1, 0, 1] = np.nan
-    pieces = [piece("gd", 0), diverged]
-    pieces += [piece("adam", seed, (0.01, 0.1)) for seed in (0, 1)]
-    return datasets.join(pieces)
-
-
-def test_joining_keeps_dimensions_and_order(joined):
-    assert joined["bucket_loss"].dims == (*RUN_DIMS, "step", "bucket")
-    assert joined["optimizer"].values.tolist() == ["gd", "adam"]  # as given, not sorted
-    assert joined["learning_rate"].values.tolist() == [0.01, 0.1, 1.0]
-    assert joined["seed"].values.tolist() == [0, 1]
-    assert joined["class_count"].dims == ("class",)
-    assert joined["status"].dtype == np.int8
-    assert joined["status"].attrs["flag_meanings"] == "not_run finished diverged"
-    assert joined.attrs["wall_seconds"] == 6.0
-
-
-def test_values_stay_with_their_labels(joined):
-    one = joined["bucket_loss"].sel(optimizer="adam", learning_rate=0.1, seed=1)
-    expected = piece("adam", 1, (0.01, 0.1))["bucket_loss"][0, 1, 0]
-    np.testing.assert_array_equal(one, expected)
-
-
-def test_a_rate_that_was_not_in_the_grid_was_not_run(joined):
-    status = joined["status"].sel(seed=0)
-    assert status.sel(optimizer="gd").values.tolist() == [NOT_RUN, FINISHED, FINISHED]
-    assert status.sel(optimizer="adam").values.tolist() == [FINISHED, FINISHED, NOT_RUN]
-
-
-def test_nan_stands_only_where_the_status_says_so(joined):
-    missing = joined["bucket_loss"].isnull().any(("step", "bucket"))
-    np.testing.assert_array_equal(missing, joined["status"] != FINISHED)
-
-
-def test_sweeps_that_differ_are_laid_along_their_difference():
-    parts = [piece().expand_dims({"weighting": [w]}) for w in (0.5, 0.0)]
-    found = datasets.join(parts, over="weighting")
-    assert found["weighting"].values.tolist() == [0.5, 0.0]
-    assert found["status"].dims == ("weighting", *RUN_DIMS)
-
-
-GD, ADAM = ("GD", "black", False), ("Adam", "", True)
-
-
-def test_the_looks_of_optimizers_stay_with_them():
-    pieces = [piece("gd", s, looks=GD) for s in (0, 1)] + [
-        piece("adam", s, looks=ADAM) for s in (0, 1)
-    ]
-    found = datasets.join(pieces)
-    for name, values in zip(
-        ("label", "colour", "momentum"), zip(GD, ADAM, strict=True), strict=True
-    ):
-        assert found[name].dims == ("optimizer",)
-        assert found[name].values.tolist() == list(values)
-
-
-def test_the_looks_are_known_of_optimizers_that_only_one_sweep_has():
-    one = datasets.join([piece("gd", looks=GD), piece("adam", looks=ADAM)])
-    other = datasets.join([piece("adam", looks=ADAM), piece("sign", looks=("Sign", "", False))])
-    parts = [p.expand_dims({"weighting": [w]}) for p, w in ((one, 0.0), (other, 0.5))]
-    found = datasets.concat(parts, "weighting")
-    looks = dict(
-        zip(found["optimizer"].values.tolist(), found["label"].values.tolist(), strict=True)
-    )
-    assert looks == {"gd": "GD", "adam": "Adam", "sign": "Sign"}
-    assert found["momentum"].dtype == bool
-    assert found["status"].sel(optimizer="sign", weighting=0.0).values.tolist() == [[0], [0]]
-
-
-def test_records_without_looks_are_joined_with_runs_that_have_them():
-    found = datasets.join([piece("gd", looks=GD), piece("mine")])
-    assert found["optimizer"].values.tolist() == ["gd", "mine"]
-    assert found["status"].values.min() == FINISHED
-
-
-def test_coordinates_say_what_they_are(joined, tiny_dataset):
-    assert joined["learning_rate"].attrs == {"long_name": "learning rate"}
-    assert joined["step"].attrs["units"] == "steps"
-    ours = set(tiny_dataset.coords)
-    assert ours <= set(datasets.COORDINATES)
-    assert all(tiny_dataset[name].attrs["long_name"] for name in ours)
+    return joined_runs()
 
 
 # Saving and reading -----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What is stored survives kills, damage, full disks, rival processes and power cuts.
 
-The attacks are those of benchmarks/durability.py; here they are few, with `slow` more of them.
+The attacks are those of benchmarks/attacks/; here they are few, with `slow` more of them.
 """
 
 import os
@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("resource")  # not on Windows
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import durability  # noqa: E402
+from attacks import attempts, damage, disks, kills, rivals  # noqa: E402
 
 
 def few(small, large):
@@ -33,55 +34,55 @@ def random():
 
 
 def test_the_writer_syncs_then_renames_then_syncs_the_folder():
-    tally = durability.order_of_writing()
+    tally = disks.order_of_writing()
     held(tally)
     assert tally.attempts >= 6  # four runs, a trial of room, a record
 
 
 @few(2, 20)
 def test_killed_runs_are_gone_on_with(random, count):
-    held(durability.kill_short_runs(count, random), count)
+    held(kills.kill_short_runs(count, random), count)
 
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on_and_leaves_nothing(random):
-    held(durability.kill_commands(10, random), 10)
+    held(kills.kill_commands(10, random), 10)
 
 
 @pytest.mark.slow
 def test_a_long_run_that_is_killed_goes_on_from_its_checkpoints(random):
-    held(durability.kill_a_long_run(8, random), 8)
+    held(kills.kill_a_long_run(8, random), 8)
 
 
 @few(4, 60)
 def test_flipped_bits_are_noticed_and_only_their_runs_made_again(random, count):
-    held(durability.damage(count, random, "flipped", durability.flip), count)
+    held(damage.damage_files(count, random, "flipped", damage.flip), count)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [durability.zero, durability.cut], ids=["zeroed", "cut"])
+@pytest.mark.parametrize("how", [damage.zero, damage.cut], ids=["zeroed", "cut"])
 def test_other_damage_is_noticed_and_only_its_runs_made_again(random, how):
-    held(durability.damage(30, random, "damaged", how), 30)
+    held(damage.damage_files(30, random, "damaged", how), 30)
 
 
 @few(1, 12)
 def test_a_full_disk_is_an_error_that_names_the_file(random, count):
-    held(durability.full_disks(count, random), count)
+    held(disks.full_disks(count, random), count)
 
 
 @few(2, 40)
 def test_two_writers_of_a_record_take_turns(random, count):
-    held(durability.record_pairs(count, random), count)
+    held(rivals.record_pairs(count, random), count)
 
 
 @pytest.mark.slow
 def test_several_workers_make_every_run_once():
-    held(durability.several_workers(6, "workers"), 6)
+    held(rivals.several_workers(6, "workers"), 6)
 
 
 @pytest.mark.slow
 def test_equal_process_ids_are_no_danger():
-    held(durability.several_workers(6, "equal ids", as_process_1=True), 6)
+    held(rivals.several_workers(6, "equal ids", as_process_1=True), 6)
 
 
 def can_mount():
@@ -93,7 +94,7 @@ def can_mount():
 @few(4, 20)
 @pytest.mark.skipif(not can_mount(), reason="mounting an image needs root and a loop device")
 def test_a_power_cut_loses_nothing_that_was_committed(count):
-    tally = durability.power_cuts(count)
+    tally = disks.power_cuts(count)
     if tally.note.startswith("stopped: mount"):
         pytest.skip(tally.note)
     held(tally, count)
@@ -104,7 +105,7 @@ def test_a_power_cut_loses_nothing_that_was_committed(count):
 
 
 def test_a_tally_tells_what_went_wrong(tmp_path):
-    tally = durability.Tally("one")
+    tally = attempts.Tally("one")
     assert tally.held
     tally.expect(True, "no")
     tally.expect(False, "numbers differ")
@@ -130,7 +131,7 @@ def hang(telling):
     ("child", "what", "patience"), [(crash, "crashed", 300.0), (hang, "hung", 1.0)]
 )
 def test_a_child_that_crashes_or_hangs_is_counted(monkeypatch, child, what, patience):
-    monkeypatch.setattr(durability, "PATIENCE", patience)
-    tally = durability.Tally("one")
-    assert durability.answer(tally, child) is None
+    monkeypatch.setattr(attempts, "PATIENCE", patience)
+    tally = attempts.Tally("one")
+    assert attempts.answer(tally, child) is None
     assert getattr(tally, what) == 1, tally

@@ -15,7 +15,7 @@ import pytest
 import xarray as xr
 
 from imbalance.analysis import loss_by_bucket as loss_by_bucket_numpy
-from imbalance.analysis.labelled import DIVERGED
+from imbalance.analysis.selection import DIVERGED
 from imbalance.probes import correct_class_probability, loss_by_bucket
 from imbalance.problems import weighted_quadratic
 from imbalance.problems.objective import Objective

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from imbalance.analysis.labelled import at_best, best_learning_rate
+from imbalance.analysis.selection import at_best, best_learning_rate
 from imbalance.problems import weighted_quadratic
 from imbalance.reporting.claims import between
 from imbalance.reporting.experiment import MAIN, Experiment, Options, load_experiment, scripts

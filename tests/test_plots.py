@@ -5,10 +5,12 @@ import pytest
 import xarray as xr
 
 from imbalance import FrequencyBuckets, LossByClass
-from imbalance.analysis.labelled import DIVERGED, at_best, at_fixed, compare
+from imbalance.analysis.comparison import compare
+from imbalance.analysis.selection import DIVERGED, at_best, at_fixed
 from imbalance.reporting import plots
-from imbalance.storage.datasets import join
-from imbalance.storage.records import Record, load_record
+from imbalance.storage.joining import join
+from imbalance.storage.record_dataset import load_record
+from imbalance.storage.records import Record
 from imbalance.training.optimizers import OPTIMIZERS
 
 
@@ -282,6 +284,29 @@ def test_training_draws_joined_records_each_at_its_own_steps(recorded):
     assert [text.get_text() for text in legend.get_texts()] == ["GD", "Adam", "mine"]
     rates = [title_of(axes).split("\n")[1:] for axes in panels]
     assert rates == [["η = $10^{-1}$"], ["η = $10^{-2}$"], []]  # NaN: no rate
+
+
+def test_training_draws_runs_of_one_optimizer_by_name_or_says_how(recorded):
+    one = recorded["gd"]
+    other = one.assign({name: one[name] / 2 for name in ("loss", "bucket_loss")})
+    other = other.assign_coords(learning_rate=[0.2])
+    said = r"have \[2\] learning rates; choose one .* at_best\(runs, step\), .* name them: join\({"
+    for over in (None, "learning_rate"):
+        together = join([one, other], over)
+        with pytest.raises(ValueError, match=said):
+            plots.training(together)
+        for chosen in (
+            together.sel(learning_rate=[0.2]),
+            at_fixed(together, {"gd": 0.2}),
+            at_best(together, 20, "final"),
+        ):
+            assert title_of(plots.training(chosen).axes[2]).startswith("GD\nη = 0.2")
+    figure = plots.training(join({"small rate": one, "large rate": other}))
+    figure.draw_without_rendering()
+    _, overall, *parts, _ = figure.axes
+    assert names(parts) == ["small rate", "large rate"]
+    assert [title_of(part).split("\n")[1] for part in parts] == ["η = $10^{-1}$", "η = 0.2"]
+    assert len({line.get_color() for line in overall.lines}) == 2
 
 
 def test_training_draws_steps_of_ones_own():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from imbalance.analysis.labelled import NOT_RUN, at_best, best_learning_rate
+from imbalance.analysis.selection import NOT_RUN, at_best, best_learning_rate
 from imbalance.storage.datasets import FINISHED
 from imbalance.storage.store import Store
 from imbalance.training.plan import plans

@@ -232,7 +232,7 @@ def inside_grid(chosen: xr.Dataset, name: str = "best-rates-inside-grid") -> Cla
     """That no best rate stands at the edge of the rates tried, where a wider grid might do better.
 
     Args:
-      chosen: from `imbalance.analysis.labelled.at_best`.
+      chosen: from `imbalance.analysis.selection.at_best`.
       name: of the claim, where one experiment makes several.
     """
     edges = chosen["edge"].stack(run=chosen["edge"].dims)

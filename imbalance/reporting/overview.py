@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from imbalance.analysis.labelled import at_best
+from imbalance.analysis.selection import at_best
 from imbalance.reporting import page, plots
 from imbalance.reporting.evidence import data_path, save
 from imbalance.reporting.experiment import Options

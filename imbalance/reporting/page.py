@@ -58,7 +58,7 @@ def headline(figure: Figure, chosen: xr.Dataset | None, title: str, more: str = 
 
     Args:
       figure: to be titled.
-      chosen: runs from `imbalance.analysis.labelled.at_best` or the like; None: nothing is said.
+      chosen: runs from `imbalance.analysis.selection.at_best` or the like; None: nothing is said.
       title: of the figure.
       more: sentences that belong to the caption.
     """

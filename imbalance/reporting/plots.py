@@ -17,9 +17,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
-from imbalance.analysis.labelled import DIVERGED, DIVERGED_FACTOR, at_only
+from imbalance.analysis.selection import DIVERGED, DIVERGED_FACTOR, at_only
 from imbalance.reporting.page import STYLE, WIDTH, finish, headline, panels
-from imbalance.training.optimizers import OPTIMIZERS
 
 # In turn, for optimizers that have no colour.
 OTHER_COLOURS = ("#888888", "#6699CC", "#117733", "#EE99AA", "#882255")
@@ -33,15 +32,19 @@ class Looks(NamedTuple):
     momentum: bool
 
 
+def _known() -> dict[str, Looks]:
+    """Looks of the optimizers of the laboratory; without it records have their names alone."""
+    try:
+        from imbalance.training.optimizers import OPTIMIZERS
+    except ModuleNotFoundError:  # no JAX: the extra `lab` is not installed
+        return {}
+    return {name: Looks(o.label, o.colour, o.momentum) for name, o in OPTIMIZERS.items()}
+
+
 def looks(optimizer: str, dataset: xr.Dataset | None = None) -> Looks:
     """The looks of an optimizer: as its dataset says, else as `OPTIMIZERS` says."""
     if dataset is None or "label" not in dataset.coords:
-        known = OPTIMIZERS.get(optimizer)
-        return (
-            Looks(known.label, known.colour, known.momentum)
-            if known
-            else Looks(optimizer, None, True)
-        )
+        return _known().get(optimizer, Looks(optimizer, None, True))
     one = dataset[["label", "colour", "momentum"]]
     if "optimizer" in one.dims:
         one = one.sel(optimizer=optimizer)
@@ -209,9 +212,10 @@ def training(dataset: xr.Dataset, title: str | None = None) -> Figure:
     frequencies and nothing else.
 
     Args:
-      dataset: a record, records joined by `results.join`, a sweep with one learning rate for each
-        optimizer, or `LossByClass.to_dataset` of several steps, with the same buckets, joined along
-        ``step``.
+      dataset: a record, joined records, a sweep with one learning rate for each optimizer, or
+        `LossByClass.to_dataset` of several steps, with the same buckets, joined along ``step``.
+        Several runs of one optimizer have names of their own, as in ``join({"small rate": one,
+        "large rate": other})``, or one rate is chosen, as by `at_best`.
       title: of the figure; under it stands how learning rates were selected, if that is known.
 
     Raises:

@@ -16,7 +16,7 @@ import xarray as xr
 from imbalance.reporting import evidence
 from imbalance.reporting.claims import Claim
 from imbalance.reporting.experiment import Experiment, Options
-from imbalance.storage import datasets, files
+from imbalance.storage import datasets, files, joining
 from imbalance.storage.store import Store
 from imbalance.training.plan import Plan, Run, plans
 from imbalance.training.running import known_in, stored
@@ -193,7 +193,7 @@ def _dataset(work: Work, options: Options) -> xr.Dataset:
     for value, group in work.runs.items():
         part = stored(store, group)
         parts.append(part.expand_dims({over: [value]}) if over else part)
-    joined = datasets.concat(parts, over) if over else parts[0]
+    joined = joining.concat(parts, over) if over else parts[0]
     attrs = {
         "experiment": work.name,
         "scale": options.scale,

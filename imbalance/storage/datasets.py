@@ -1,4 +1,4 @@
-"""Labelled datasets: joined from runs, kept in one file an experiment and scale.
+"""Labelled datasets, kept in one file an experiment and scale.
 
 Dimensions are ``optimizer, learning_rate, seed, step, bucket``; experiments that compare several
 sweeps have one more, named after what differs. ``status`` tells which runs exist: NaN means
@@ -8,14 +8,13 @@ diverged only where it says so.
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from imbalance.analysis.labelled import DIVERGED, NOT_RUN
+from imbalance.analysis.selection import DIVERGED, NOT_RUN
 from imbalance.storage import files
 
 FINISHED = 1
@@ -51,62 +50,6 @@ def described(dataset: xr.Dataset) -> xr.Dataset:
         if name in dataset.coords:
             dataset[name].attrs.update(attrs)
     return dataset
-
-
-def join(pieces: Iterable[xr.Dataset], over: str | None = None) -> xr.Dataset:
-    """Lay pieces along seed and optimizer, and along ``over`` where sweeps differ.
-
-    Where optimizers have different learning rates, ``status`` is not_run and values are NaN.
-
-    Args:
-      pieces: one optimizer and seed each, such as records.
-      over: a further dimension, of which each piece has one value.
-    """
-    pieces = list(pieces)
-
-    def lay(pieces: list[xr.Dataset], dims: list[str]) -> xr.Dataset:
-        if not dims:
-            return pieces[0]
-        *rest, dim = dims
-        groups: dict[Any, list[xr.Dataset]] = {}
-        for piece in pieces:
-            groups.setdefault(piece[dim].item(), []).append(piece)
-        return concat([lay(group, rest) for group in groups.values()], dim)
-
-    joined = lay(pieces, ["seed", "optimizer", *([over] if over else [])])
-    wall = float(sum(piece.attrs["wall_seconds"] for piece in pieces))
-    return described(joined.assign_attrs(wall_seconds=wall))
-
-
-def concat(parts: Sequence[xr.Dataset], dim: str) -> xr.Dataset:
-    """Datasets along a dimension; what one of them does not have was not run."""
-    looks = {
-        name: values
-        for part in parts
-        if "label" in part.coords
-        for name, *values in zip(
-            part["optimizer"].values, *(part[look].values for look in LOOKS), strict=True
-        )
-    }
-    joined = xr.concat(
-        [part.drop_vars(LOOKS, errors="ignore") for part in parts],
-        dim=dim,
-        data_vars="minimal",
-        coords="minimal",
-        compat="equals",
-        join="outer",
-        combine_attrs="drop_conflicts",
-        fill_value={"status": np.int8(NOT_RUN)},
-    )
-    if not looks:
-        return joined
-    # Known of each optimizer, wherever it was run; outer joins would leave gaps.
-    columns = zip(
-        *(looks.get(name, (name, "", True)) for name in joined["optimizer"].values), strict=True
-    )
-    return joined.assign_coords(
-        {look: ("optimizer", list(column)) for look, column in zip(LOOKS, columns, strict=True)}
-    )
 
 
 def to_bytes(dataset: xr.Dataset) -> memoryview:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imbalance.analysis.labelled import DIVERGED
+from imbalance.analysis.selection import DIVERGED
 from imbalance.storage import files
 from imbalance.storage.datasets import FINISHED
 from imbalance.training import memory

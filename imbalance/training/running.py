@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from imbalance.analysis.dataset import bucket_variables
-from imbalance.storage import datasets, files
+from imbalance.storage import files, joining
 from imbalance.storage.datasets import RUN_DIMS, STATUS
 from imbalance.storage.provenance import provenance
 from imbalance.storage.store import Store
@@ -32,7 +32,7 @@ def dims_of(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 
 def piece(plan: Plan, seed: int, made: Sequence[tuple[float, Any]]) -> xr.Dataset:
-    """Runs of one optimizer and seed with their labels: a dataset to `datasets.join`.
+    """Runs of one optimizer and seed with their labels: a dataset to `joining.join`.
 
     Args:
       plan: of the runs.
@@ -195,7 +195,7 @@ def _joined(
     groups: dict[Any, list[Run]] = {}
     for run in chosen:
         groups.setdefault((id(run.plan), run.seed), []).append(run)
-    joined = datasets.join(
+    joined = joining.join(
         piece(group[0].plan, group[0].seed, [(run.learning_rate, made[run.key]) for run in group])
         for group in groups.values()
     )

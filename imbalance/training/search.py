@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import xarray as xr
 
-from imbalance.analysis.labelled import best_learning_rate
+from imbalance.analysis.selection import best_learning_rate
 from imbalance.training.plan import Plan, Run
 
 Known = Callable[[Sequence[Run]], xr.Dataset | None]

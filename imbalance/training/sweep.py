@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from imbalance.analysis.labelled import RULES
+from imbalance.analysis.selection import RULES
 from imbalance.probes import Probe
 from imbalance.problems.problem import Problem
 from imbalance.training.optimizers import OPTIMIZERS, Optimizer, Rule, optimizer_named
@@ -51,7 +51,7 @@ class Confirm:
     Attributes:
       seeds: fresh ones, which take part in choosing the rates by a veto only: one that explodes or
         shakes there gives way to the next.
-      rules: by which the best rates are chosen, of `imbalance.analysis.labelled.RULES`; the winner
+      rules: by which the best rates are chosen, of `imbalance.analysis.selection.RULES`; the winner
         of each is confirmed.
       steps: horizons at which they are chosen; empty: the last step.
       growth: by how many rates a grid may grow at either end while the best stands there; the

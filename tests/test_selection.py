@@ -4,20 +4,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from imbalance.analysis.labelled import (
+from imbalance.analysis.selection import (
     DIVERGED,
     NOT_RUN,
     at_best,
     at_fixed,
     at_only,
     best_learning_rate,
-    compare,
     highest_loss,
     oscillation,
     score,
-    time_to_fraction,
 )
-from imbalance.storage.datasets import FINISHED, join
+from imbalance.storage.datasets import FINISHED
 
 RATES = (0.01, 0.1, 1.0)
 NAN, INF = np.nan, np.inf
@@ -326,188 +324,3 @@ def test_several_rates_or_none_are_refused(gd):
         at_only(some)
     with pytest.raises(ValueError, match=r"have \[[02]\] learning rates"):
         at_only(some.sel(optimizer="gd"))
-
-
-# How fast, and how far --------------------------------------------------------------------------
-
-STEPS = np.arange(0, 41)
-RATE = np.array([0.4, 0.1, 0.01])  # of each bucket: the last never halves
-
-
-def record(losses, steps=STEPS, status=FINISHED, optimizer="gd", learning_rate=0.1, seed=0):
-    """A record of one run, with losses ``[step, bucket]``."""
-    dims = ("optimizer", "learning_rate", "seed")
-    return xr.Dataset(
-        {
-            "bucket_loss": ((*dims, "step", "bucket"), losses[None, None, None]),
-            "loss": ((*dims, "step"), losses.mean(1)[None, None, None]),
-            "status": (dims, np.full((1, 1, 1), status, np.int8)),
-            "bucket_of_class": ("class", [0, 1, 1, 2]),
-            "bucket_classes": ("bucket", [1, 2, 1]),
-        },
-        {
-            "optimizer": [optimizer],
-            "learning_rate": [learning_rate],
-            "seed": [seed],
-            "step": steps,
-            "bucket": range(3),
-        },
-        {"wall_seconds": 1.0},
-    )
-
-
-def decay(rate, steps=STEPS):
-    return 5 * np.exp(-np.multiply.outer(steps, rate))
-
-
-@pytest.mark.parametrize("fraction", [0.5, 0.25, 0.9])
-def test_exponential_decay_takes_log_over_rate(fraction):
-    """Late by r/8 e^r at most: a chord of e^-rt is above it by r²/8, and falls by 1 - e^-r."""
-    found = time_to_fraction(record(decay(RATE)), fraction).squeeze()
-    expected = np.log(1 / fraction) / RATE
-    expected[expected > STEPS[-1]] = np.nan
-    np.testing.assert_array_equal(found.isnull(), np.isnan(expected))
-    late = (found - expected).values
-    assert np.nanmin(late) >= 0 and not (late > RATE / 8 * np.exp(RATE)).any()
-    assert found.dims == ("bucket",) and found.attrs["units"] == "step"
-
-
-def test_it_is_exact_where_the_loss_is_linear_and_at_measured_steps():
-    steps = np.array([10, 12, 20, 50])
-    losses = np.stack([[8, 6, 2, 1], [8, 8, 4, 0], [8, 9, 7, 3]], 1)
-    found = time_to_fraction(record(losses, steps)).squeeze()
-    np.testing.assert_allclose(found, [16.0, 20.0, 42.5], rtol=1e-15)
-    overall = time_to_fraction(record(losses, steps), variable="loss")
-    assert overall.item() == pytest.approx(20 + 30 * (13 / 3 - 4) / 3)
-
-
-def test_the_first_time_counts_even_if_the_loss_rises_again():
-    losses = np.array([[8, 8, 8], [2, 9, 0], [9, 2, 8], [1, 9, 8]])
-    found = time_to_fraction(record(losses, np.arange(4))).squeeze()
-    np.testing.assert_allclose(found, [4 / 6, 1 + 5 / 7, 0.5])
-
-
-def test_steps_that_were_not_measured_are_passed_over():
-    """Joined records have NaN at each other's steps; a bucket may first be seen later."""
-    losses = np.array([[NAN, 8, NAN], [8, INF, NAN], [NAN, 6, NAN], [2, 4, NAN]])
-    found = time_to_fraction(record(losses, np.array([0, 1, 2, 5]))).squeeze()
-    np.testing.assert_allclose(found, [1 + 4 * 4 / 6, 5, NAN])
-
-
-def test_a_loss_that_is_zero_from_the_start_is_there_at_once():
-    found = time_to_fraction(record(np.zeros((4, 3)), np.array([3, 4, 5, 6])))
-    np.testing.assert_array_equal(found.squeeze(), 3)
-
-
-def test_a_diverged_run_never_gets_there():
-    losses = decay(RATE)
-    found = time_to_fraction(record(losses, status=DIVERGED))
-    assert found.isnull().all() and found.dims == ("optimizer", "learning_rate", "seed", "bucket")
-
-
-def test_other_dimensions_are_kept_and_runs_stay_apart():
-    both = join(
-        [
-            record(decay(RATE), optimizer="gd", learning_rate=0.1),
-            record(decay(2 * RATE, STEPS[::2]), STEPS[::2], optimizer="adam", learning_rate=0.01),
-        ]
-    )
-    found = time_to_fraction(both)
-    assert found.dims == ("optimizer", "learning_rate", "seed", "bucket")
-    gd = found.sel(optimizer="gd", learning_rate=0.1).squeeze()
-    np.testing.assert_allclose(gd[:2], np.log(2) / RATE[:2], rtol=0.1)
-    assert found.sel(optimizer="gd", learning_rate=0.01).isnull().all()  # not run
-
-
-def test_it_works_without_runs_and_status():
-    dataset = record(decay(RATE)).squeeze(drop=True).drop_vars("status")
-    assert time_to_fraction(dataset).dims == ("bucket",)
-    assert float(time_to_fraction(dataset, variable="loss")) > 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"fraction": 1.0}, "fraction is 1.0; give a number between 0 and 1"),
-        ({"fraction": 0}, "fraction is 0;"),
-        ({"fraction": NAN}, "fraction is nan;"),
-        ({"variable": "bucket_classes"}, "bucket_classes has dimensions bucket; give a loss by"),
-    ],
-)
-def test_wrong_fractions_and_variables_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        time_to_fraction(record(decay(RATE)), **arguments)
-
-
-def test_two_records_are_compared_bucket_by_bucket():
-    steps = np.arange(0, 40.005, 0.01)
-    gd = record(decay(RATE, steps), steps)
-    adam = record(decay(4 * RATE, steps), steps, optimizer="adam", learning_rate=0.01, seed=1)
-    found = compare(gd, adam, 0.5)
-    assert set(found.dims) == {"bucket"}
-    np.testing.assert_array_equal(found["time_one"], time_to_fraction(gd).squeeze())
-    np.testing.assert_array_equal(found["time_other"], time_to_fraction(adam).squeeze())
-    # The times are late by h²r/8 of log(2)/r at most, 5e-5 at 4r = 1.6.
-    np.testing.assert_allclose(found["time_ratio"], [4, 4, NAN], rtol=1e-4)
-    expected = 5 * (np.exp(-40 * RATE) - np.exp(-160 * RATE))
-    np.testing.assert_allclose(found["final_difference"], expected, rtol=1e-12)
-    np.testing.assert_array_equal(found["bucket_classes"], [1, 2, 1])
-    assert found.attrs == {"one": "gd", "other": "adam", "fraction": 0.5, "final_step": steps[-1]}
-
-
-def test_the_final_difference_is_at_the_last_step_of_both():
-    short = record(decay(RATE)[:21], STEPS[:21], optimizer="adam")
-    found = compare(record(decay(RATE)), short)
-    np.testing.assert_array_equal(found["final_difference"], 0)
-    assert found.attrs["final_step"] == 20
-    joined = join([record(decay(RATE)), short])
-    again = compare(joined.sel(optimizer="gd"), joined.sel(optimizer="adam"))
-    xr.testing.assert_equal(again, found)
-    assert again.attrs == found.attrs
-
-
-def test_runs_joined_with_others_are_compared_at_their_own_rates():
-    one, other = record(decay(RATE)), record(decay(2 * RATE), optimizer="adam", learning_rate=1.0)
-    joined = join([one, other])
-    found = compare(joined.sel(optimizer="gd"), joined.sel(optimizer="adam"))
-    expected = compare(one, other)
-    xr.testing.assert_equal(found, expected)
-    assert found.attrs == expected.attrs
-
-
-def test_comparing_keeps_other_dimensions():
-    gd = join([record(decay(RATE * k), seed=k) for k in (1, 2)])
-    adam = join([record(decay(RATE * k), seed=k, optimizer="adam") for k in (1, 2)])
-    found = compare(gd, adam)
-    assert found["time_ratio"].sizes == {"seed": 2, "bucket": 3}
-    assert found["seed"].values.tolist() == [1, 2]
-    np.testing.assert_array_equal(found["final_difference"], 0)
-    with pytest.raises(ValueError, match=r"seed is \[1, 2\] in one and \[2, 1\] in other; select"):
-        compare(gd, adam.isel(seed=[1, 0]))
-
-
-def test_runs_of_one_optimizer_are_told_apart_by_what_differs():
-    one, other = record(decay(RATE)), record(decay(RATE), learning_rate=0.3)
-    assert compare(one, other).attrs["one"] == "gd, learning_rate 0.1"
-    assert compare(one, other).attrs["other"] == "gd, learning_rate 0.3"
-    assert compare(one, one).attrs["one"] == "gd"
-    bare = one.squeeze(drop=True).drop_vars("status")
-    assert (compare(bare, bare).attrs["one"], compare(bare, bare).attrs["other"]) == (
-        "one",
-        "other",
-    )
-
-
-def test_a_diverged_run_has_no_times_and_no_final_loss():
-    found = compare(record(decay(RATE)), record(decay(RATE), status=DIVERGED, optimizer="adam"))
-    assert found["time_one"].notnull().any()
-    for name in ("time_other", "time_ratio", "final_difference"):
-        assert found[name].isnull().all()
-
-
-def test_runs_with_other_buckets_are_not_compared():
-    one, other = record(decay(RATE)), record(decay(RATE))
-    moved = other.assign(bucket_of_class=("class", [0, 1, 2, 2]))
-    for wrong in (moved, other.isel(bucket=[0, 1])):
-        with pytest.raises(ValueError, match="buckets.*load_record\\(path, buckets\\)"):
-            compare(one, wrong)

@@ -1,4 +1,4 @@
-"""Selection and comparison of runs of a stored sweep or record, as functions of datasets.
+"""Selection of learning rates from the runs of a stored sweep or of records.
 
 A learning rate is scored by the loss of its worst seed at a horizon, and the rate with the lowest
 score wins. Three rules say how a rate is scored, and the winner can depend on the rule:
@@ -18,7 +18,7 @@ that cannot win on one of them gives way to the next.
 See "Choosing a learning rate" in docs/method.md.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
@@ -49,12 +49,18 @@ def loss_at(dataset: xr.Dataset, step: int, variable: str = "loss") -> xr.DataAr
 
 
 def highest_loss(dataset: xr.Dataset, step: int) -> xr.DataArray:
-    """The largest loss of each run in steps 0 to ``step``; infinite if one was not finite."""
-    every_step = dataset["train_loss"].where(dataset["train_step"] < step, -np.inf)
-    # Frozen and exploding runs leave NaN behind; runs that were not made are masked by `score`.
-    every_step = every_step.where(np.isfinite(every_step) | (dataset["train_step"] >= step), np.inf)
+    """The largest loss of each run in steps 0 to ``step``; infinite if one was not finite.
+
+    Of every step where ``train_loss`` holds them, else of the measured steps, as in records; those
+    that are compared need the same steps.
+    """
     last = loss_at(dataset, step)
-    return xr.ufuncs.maximum(every_step.max("train_step"), last.where(np.isfinite(last), np.inf))
+    name, at = ("train_loss", "train_step") if "train_loss" in dataset else ("loss", "step")
+    before = dataset[at] < step
+    every_step = dataset[name].where(before, -np.inf)
+    # Frozen and exploding runs leave NaN behind; runs that were not made are masked by `score`.
+    every_step = every_step.where(np.isfinite(every_step) | ~before, np.inf)
+    return xr.ufuncs.maximum(every_step.max(at), last.where(np.isfinite(last), np.inf))
 
 
 def oscillation(dataset: xr.Dataset, step: int) -> xr.DataArray:
@@ -232,171 +238,8 @@ def at_only(dataset: xr.Dataset) -> xr.Dataset:
     if (number != 1).any():
         raise ValueError(
             f"optimizers have {np.atleast_1d(number).tolist()} learning rates; choose one for each "
-            "with at_best or at_fixed, or with .sel(learning_rate=[...])."
+            "with at_best(runs, step), at_fixed(runs, {optimizer: rate}) or "
+            ".sel(learning_rate=[...]). To see several runs of one optimizer, name them: "
+            'join({"small rate": one, "large rate": other}).'
         )
     return dataset.isel(learning_rate=run.argmax("learning_rate"))
-
-
-def time_to_fraction(
-    dataset: xr.Dataset, fraction: float = 0.5, variable: str = "bucket_loss"
-) -> xr.DataArray:
-    """The step at which a loss is first at most ``fraction`` of its initial value.
-
-    The initial value is the first that was measured. The loss is interpolated linearly between
-    measured steps; steps at which it is NaN or infinite are skipped. The result is NaN where the
-    loss never gets there, where the run diverged (by its ``status``, if there is one) or was not
-    made, and for a bucket without examples.
-
-    Args:
-      dataset: Sweep or record.
-      fraction: Share of the initial loss, between 0 and 1.
-      variable: Name of a loss ``[..., step, ...]``.
-
-    Returns:
-      float64, with the dimensions of ``variable`` without ``step``.
-
-    Raises:
-      ValueError: If ``fraction`` is not between 0 and 1, or the variable has no steps.
-    """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction is {fraction}; give a number between 0 and 1.")
-    if "step" not in dataset[variable].dims:
-        dims = ", ".join(map(str, dataset[variable].dims))
-        raise ValueError(f"{variable} has dimensions {dims}; give a loss by step.")
-
-    def first(loss: np.ndarray, step: np.ndarray) -> float:
-        measured = np.isfinite(loss)
-        loss, step = loss[measured].astype(float), step[measured]
-        there = np.flatnonzero(loss <= fraction * loss[:1])
-        if not there.size:
-            return np.nan
-        around = slice(max(there[0] - 1, 0), there[0] + 1)
-        # A loss that is zero from the start gets there at once.
-        return float(np.interp(-fraction * loss[0], -loss[around], step[around]))
-
-    time = _by_line(dataset, dataset[variable], first)
-    return time.rename("time_to_fraction").assign_attrs(
-        units="step", long_name=f"step at which the loss is at {fraction:g} of its initial value"
-    )
-
-
-def compare(one: xr.Dataset, other: xr.Dataset, fraction: float = 0.5) -> xr.Dataset:
-    """Two runs side by side, bucket by bucket: how fast each bucket is learnt, and how far.
-
-    Dimensions of size one, such as the optimizer and learning rate of a record, are dropped. Others
-    are kept and must have the same labels in both.
-
-    Args:
-      one: Record, or runs selected from a sweep.
-      other: Runs of another optimizer, learning rate, ... with the same buckets.
-      fraction: Share of the initial loss, as in `time_to_fraction`.
-
-    Returns:
-      By ``bucket``: ``time_one`` and ``time_other``, the `time_to_fraction` of each;
-      ``time_ratio``, the first over the second, above one where ``other`` is faster;
-      ``final_difference``, the loss of ``one`` minus that of ``other`` in nats, at the last step
-      that both reached (if a bucket has no examples there, at the last before). They are NaN where
-      either is NaN, for the reasons given at `time_to_fraction`. ``bucket_mass`` and
-      ``bucket_classes`` are copied. ``attrs`` hold the names of ``one`` and ``other``, the
-      ``fraction`` and the ``final_step``.
-
-    Raises:
-      ValueError: If buckets or other labels differ, or as `time_to_fraction`.
-    """
-    one, other = _without_single(one), _without_single(other)
-    _check_same_labels(one, other)
-    names = _names(one, other)
-    one, other = (dataset.reset_coords(drop=True) for dataset in (one, other))
-    times = [time_to_fraction(dataset, fraction) for dataset in (one, other)]
-    final_step = float(np.minimum(_last_step(one), _last_step(other)))
-    finals = [
-        _by_line(dataset, dataset["bucket_loss"].where(dataset["step"] <= final_step), _last_loss)
-        for dataset in (one, other)
-    ]
-    ratio, difference = times[0] / times[1], finals[0] - finals[1]
-    return xr.Dataset(
-        {name: one[name] for name in ("bucket_mass", "bucket_classes") if name in one}
-        | {
-            "time_one": times[0],
-            "time_other": times[1],
-            "time_ratio": ratio.assign_attrs(long_name="time of one over time of other"),
-            "final_difference": difference.assign_attrs(
-                units="nats", long_name="final loss of one minus that of other"
-            ),
-        },
-        attrs={
-            "one": names[0],
-            "other": names[1],
-            "fraction": fraction,
-            "final_step": final_step,
-        },
-    )
-
-
-def _by_line(
-    dataset: xr.Dataset, losses: xr.DataArray, function: Callable[[np.ndarray, np.ndarray], float]
-) -> xr.DataArray:
-    """``function(losses, steps)`` along each line of ``losses``; NaN for diverged runs."""
-    found = xr.apply_ufunc(
-        function,
-        losses,
-        losses["step"],
-        input_core_dims=[["step"], ["step"]],
-        vectorize=True,
-        output_dtypes=[float],
-    )
-    return found.where(dataset["status"] != DIVERGED) if "status" in dataset else found
-
-
-def _last_step(dataset: xr.Dataset) -> float:
-    measured = dataset["bucket_loss"].notnull()
-    measured = measured.any([d for d in measured.dims if d != "step"])
-    return float(dataset["step"].where(measured).max())
-
-
-def _last_loss(loss: np.ndarray, step: np.ndarray) -> float:
-    measured = loss[np.isfinite(loss)]
-    return float(measured[-1]) if measured.size else np.nan
-
-
-def _without_single(dataset: xr.Dataset) -> xr.Dataset:
-    """``dataset`` without the dimensions that have a single label, or a single one that was run."""
-    run = dataset["status"] != NOT_RUN if "status" in dataset else xr.DataArray(True)
-    for dim in run.dims:
-        dataset = dataset.isel({dim: run.any([d for d in run.dims if d != dim]).values})
-    others = set(dataset["bucket_loss"].dims) - {"step", "bucket"}
-    return dataset.squeeze([dim for dim in others if dataset.sizes[dim] == 1])
-
-
-def _names(one: xr.Dataset, other: xr.Dataset) -> tuple[str, str]:
-    """Names of two runs: their optimizers and, if these are equal, the labels that differ."""
-    labels = [
-        {str(name): coord.item() for name, coord in dataset.coords.items() if coord.ndim == 0}
-        for dataset in (one, other)
-    ]
-    names = [labels[0].pop("optimizer", "one"), labels[1].pop("optimizer", "other")]
-    if names[0] == names[1]:
-        for i, label in enumerate(labels):
-            for name, value in label.items():
-                if repr(value) != repr(labels[1 - i].get(name)):  # NaN is the same as NaN
-                    names[i] += f", {name} {f'{value:.3g}' if isinstance(value, float) else value}"
-    return names[0], names[1]
-
-
-def _check_same_labels(one: xr.Dataset, other: xr.Dataset) -> None:
-    of_one, of_other = (
-        dataset.get("bucket_of_class", dataset["bucket"]).values for dataset in (one, other)
-    )
-    same = one.sizes["bucket"] == other.sizes["bucket"]
-    if not (same and np.array_equal(of_one, of_other, equal_nan=True)):
-        raise ValueError(
-            f"one has {one.sizes['bucket']} buckets and other {other.sizes['bucket']}, or their "
-            "classes differ; give both the same, as by load_record(path, buckets)."
-        )
-    for dim in set(one["bucket_loss"].dims) & set(other["bucket_loss"].dims) - {"step"}:
-        labels = [dataset[dim].values.tolist() for dataset in (one, other)]
-        if labels[0] != labels[1]:
-            raise ValueError(
-                f"{dim} is {labels[0]} in one and {labels[1]} in other; select the same, or one of "
-                "each with .sel."
-            )

@@ -1,0 +1,1 @@
+"""Attacks on stored results, for durability.py."""
