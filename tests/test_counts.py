@@ -45,6 +45,19 @@ def test_class_counts_refuses(label, num_classes, error, message):
         class_counts(label, num_classes)
 
 
+def test_masked_labels_are_not_counted():
+    label = np.ma.masked_array([2, 0, 7, 2], mask=[False, False, True, False])
+    assert class_counts(label, 3).tolist() == [1, 0, 2]
+    assert class_counts(label).tolist() == [1, 0, 2]
+    assert class_counts(np.ma.masked_array([2, 0]), 3).tolist() == [1, 0, 1]
+
+
+def test_masked_masses_are_refused():
+    """A class of unknown count is neither a class of none nor no class."""
+    with pytest.raises(TypeError, match="1 of 2 values are masked"):
+        rank_order(np.ma.masked_array([3, 1], mask=[False, True]))
+
+
 def test_rank_order_breaks_ties_by_class_index():
     assert rank_order([1, 5, 0, 5, 1]).tolist() == [1, 3, 0, 4, 2]
     assert rank_order(np.full(1000, 7)).tolist() == list(range(1000))

@@ -3,12 +3,15 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from imbalance.analysis.checks import as_numpy, without_mask
+
 
 def class_counts(label: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     """Number of examples of each class.
 
     Args:
-      label: Integers ``[example]``, each in ``0 .. num_classes - 1``.
+      label: Integers ``[example]``, each in ``0 .. num_classes - 1``. Masked labels, of a NumPy
+        masked array, are not counted.
       num_classes: Length of the result; None: one more than the largest label.
 
     Returns:
@@ -19,15 +22,16 @@ def class_counts(label: ArrayLike, num_classes: int | None = None) -> np.ndarray
       ValueError: If labels are not one-dimensional or are out of range, or ``num_classes`` is None
         and there is no label.
     """
-    label = checked_labels(label, num_classes)
+    plain, mask = without_mask(label)
+    label = checked_labels(plain if mask is None else plain[~mask], num_classes)
     if num_classes is None and label.size == 0:
         raise ValueError("no labels were given, so the number of classes is unknown; pass it.")
     return np.bincount(label, minlength=num_classes or 0).astype(np.int64, copy=False)
 
 
 def checked_labels(label: ArrayLike, num_classes: int | None = None) -> np.ndarray:
-    """``label`` as an integer array ``[example]``; raises as `class_counts` does."""
-    label = np.asarray(label)
+    """``label`` as an integer array ``[example]``; raises as `class_counts` does, and for masks."""
+    label = as_numpy(label)
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; give 1 or more.")
     if not np.issubdtype(label.dtype, np.integer):
@@ -52,11 +56,11 @@ def checked_masses(mass: ArrayLike) -> np.ndarray:
     """``mass [class]``: counts as int64, real masses as float64.
 
     Raises:
-      TypeError: If the masses are not real numbers.
+      TypeError: If the masses are not real numbers, or some are masked.
       ValueError: If they are not one-dimensional, are empty or all zero, or one is negative or not
         finite.
     """
-    mass = np.asarray(mass)
+    mass = as_numpy(mass)
     if mass.ndim != 1 or mass.size == 0:
         raise ValueError(f"class masses have shape {mass.shape}; give one number per class.")
     if np.issubdtype(mass.dtype, np.integer):

@@ -1,6 +1,7 @@
 """Description of a class distribution: its Zipf exponent, its ranks, its rare classes."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, log10
 from typing import NamedTuple
@@ -8,11 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imbalance.analysis.buckets import FrequencyBuckets
 from imbalance.analysis.counts import checked_masses, rank_order
+from imbalance.analysis.power_law import RankRange, SortedTables
 
-_PILOT_DRAWS = 32  # the error of their mean is a sixth of a standard error
+_PILOT_DRAWS = 8  # their mean is good to a third of a standard error; the last draws refine it
+_SLOPE_DRAWS = 32
 _BLOCK = 2**20  # numbers held at once by a step of the bootstrap
+# A tenth of the samples of a law are rejected and get a wider error: together 68 % are covered.
+_COVERED = 0.65
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,17 @@ class ZipfFit:
     """A power law ``p_r ∝ r^-exponent`` fitted by `zipf_fit`; prints as a sentence.
 
     Attributes:
-      exponent: Exponent, corrected for the sorting of the classes.
-      standard_error: Standard error of ``exponent``; near 0, where the error is not symmetric, half
-        of the distance to the farther end of a 95 % interval.
+      exponent: Exponent of maximum likelihood.
+      standard_error: Distance from ``exponent`` within which the exponent of the law lies for 68 %
+        of its samples, and within twice of it for at least 90 %; it includes the bias of sorting.
+        Where the counts are not a power law, at least the distance to the farthest of
+        ``local_exponents``.
+      corrected: Exponent without the bias of sorting; NaN where the counts are not a power law.
+      corrected_error: Standard error of ``corrected``; near 0, where the error is not symmetric,
+        half of the distance to the farther end of a 95 % interval. NaN as ``corrected``.
+      local_exponents: Exponents of maximum likelihood over parts of the range, about a decade of
+        ranks each, from frequent to rare; NaN for a part without examples.
+      local_ranks: Ranks at which the parts begin and end, one more than there are exponents.
       first_rank: First rank fitted.
       num_classes: Number of classes fitted.
       num_examples: Number of examples of these classes.
@@ -34,6 +46,10 @@ class ZipfFit:
 
     exponent: float
     standard_error: float
+    corrected: float
+    corrected_error: float
+    local_exponents: tuple[float, ...]
+    local_ranks: tuple[int, ...]
     first_rank: int
     num_classes: int
     num_examples: int
@@ -51,17 +67,22 @@ class ZipfFit:
         return self.p_value >= 0.1
 
     def __str__(self):
-        digits = max(2, ceil(-log10(max(self.standard_error, 1e-9))))
-        text = f"exponent {self.exponent:.{digits}f} ± {self.standard_error:.{digits}f} over "
+        text = f"exponent {_with_error(self.exponent, self.standard_error)} over "
         text += f"{self.num_classes} classes"
         if self.first_rank > 1:
             text += f" from rank {self.first_rank}"
-        if self.is_power_law:
-            return f"{text}: consistent with a power law (p = {self.p_value:.2g})"
-        return (
-            f"{text}: not a power law (p = {self.p_value:.2g}; cumulative shares differ by "
-            f"{self.distance:.2g} at rank {self.worst_rank})"
-        )
+        if not self.is_power_law:
+            low, high = np.nanmin(self.local_exponents), np.nanmax(self.local_exponents)
+            return (
+                f"{text}: not a power law (p = {self.p_value:.2g}); local exponents run from "
+                f"{low:.2f} to {high:.2f}, and cumulative shares differ by {self.distance:.2g} at "
+                f"rank {self.worst_rank}"
+            )
+        text += f": consistent with a power law (p = {self.p_value:.2g})"
+        if abs(self.exponent - self.corrected) > self.corrected_error:
+            text += f"; {_with_error(self.corrected, self.corrected_error)} without the bias of "
+            text += "sorting"
+        return text
 
 
 def zipf_fit(
@@ -73,13 +94,24 @@ def zipf_fit(
 ) -> ZipfFit:
     """Fits Zipf's law ``p_r ∝ r^-a``, ``a >= 0``, and tests whether the counts follow it.
 
-    The model: examples are independent draws from a power law over the classes, and the ranks are
-    read off the counts. Sorting makes every law look steeper, equal classes most. The maximum
-    likelihood exponent is therefore corrected by samples of the law that are sorted and fitted like
-    the counts. The samples also give the standard error and the p-value.
+    The exponent is that of maximum likelihood over the ranks that are fitted, truncated to them
+    where they are not all. With ``n_r`` the count of rank r and sums over these ranks,
 
-    Counts that are exact shares are smoother than any sample. They pass, with an exponent too low
-    by the correction, which is small where there are many examples per class.
+        ``Σ n_r ln r / Σ n_r = E_a[ln r]``,    ``E_a[ln r] = Σ r^-a ln r / Σ r^-a``.
+
+    The model: examples are independent draws from a power law over the classes, and the ranks are
+    read off the counts. Sorting makes every law look steeper, equal classes most. Where n examples
+    are many for each of c classes, the exponent is too large by about ``c / (2 a n V)``, V being
+    the variance of ``ln r`` under the law; its sampling error is ``1 / √(n V)``, the larger of the
+    two only where ``n > c² / (4 a² V)``. The standard error covers both. Samples of the law, sorted
+    and fitted like the counts, tell how large they are. They also give ``corrected``, the exponent
+    whose samples have the fit of the counts, and the p-value.
+
+    None of this holds where the counts are not a power law, and sampling is then the least of the
+    errors: the standard error becomes as wide as the exponents of parts of the range lie apart, and
+    no correction is given.
+
+    Counts that are exact shares are smoother than any sample. They pass.
 
     Args:
       counts: Examples of each class ``[class]``. A zero is a class that could have occurred. To fit
@@ -103,63 +135,38 @@ def zipf_fit(
         raise ValueError(f"ranks are {ranks}; give the first and the last of 1 .. {len(counts)}.")
     if num_draws < 20:
         raise ValueError(f"num_draws is {num_draws}; give 20 or more.")
-    fitted = slice(first - 1, last)
-    if not counts[fitted][1:].any():
+    ranked = counts[first - 1 : last]
+    if not ranked[1:].any():
         raise ValueError(
-            f"ranks {first} .. {last} have {counts[fitted].sum()} examples, all of one class; give "
-            "counts, or ranks, of two or more classes that occur."
+            f"ranks {first} .. {last} have {ranked.sum()} examples, all of one class; give counts, "
+            "or ranks, of two or more classes that occur."
         )
-    log_rank = np.log(np.arange(first, last + 1) / first)
-    raw, distance, worst = (value.item() for value in _fit(counts[None, fitted], log_rank, 1.0))
-    rng = np.random.default_rng(seed)
-
-    def samples(exponent: float, num: int) -> tuple[np.ndarray, np.ndarray]:
-        """Exponents and distances ``[draw]`` of samples that are sorted and fitted like counts."""
-        law = np.exp(-exponent * log_rank)
-        # Other classes are drawn by their observed shares (Clauset et al. 2009, Section 4.1), as
-        # classes near the ends of the range change places with those inside.
-        p = counts / counts.sum()
-        p[fitted] = p[fitted].sum() * law / law.sum()
-        fits = []
-        for start in range(0, num, block := max(1, _BLOCK // len(counts))):
-            # Rarest first: multinomial subtracts each p from 1, where tiny ones lose all digits.
-            drawn = rng.multinomial(counts.sum(), p[::-1], size=min(block, num - start))
-            fits.append(_fit(np.sort(drawn)[:, ::-1][:, fitted], log_rank, exponent))
-        exponents, distances, _ = map(np.concatenate, zip(*fits, strict=True))
-        return exponents, distances
-
-    # Indirect inference: find the exponent whose samples have the fit of the counts. It works on
-    # squares: sorting adds about the same to all small squares.
-    exponent = raw
-    for _ in range(8):
-        drawn, _ = samples(exponent, _PILOT_DRAWS)
-        before, exponent = exponent, _root(exponent**2 + raw**2 - np.mean(drawn**2))
-        if abs(exponent - before) <= np.std(drawn):
-            break
-    drawn, distances = samples(exponent, num_draws)
-    square, spread = np.mean(drawn**2), np.std(drawn)
-    if spread < 1e-12:  # all samples alike, as with two examples in many classes: nothing is known
-        spread = 1.0
-    # The part of a difference between squares that survives sorting: 1 where sorting does little.
-    above = _root(exponent**2 + (_root(square) + 2 * spread) ** 2 - square)
-    slope = (np.mean(samples(above, _PILOT_DRAWS)[0] ** 2) - square) / (above**2 - exponent**2)
-    slope = max(0.1, slope)
-    like = max(raw, _root(square - slope * exponent**2))  # at least that of samples of exponent 0
-    low, middle, high = (
-        _root(exponent**2 + (fit**2 - square) / slope)
-        for fit in (max(0.0, like - 2 * spread), raw, like + 2 * spread)
-    )
-    return ZipfFit(
-        exponent=middle,
-        standard_error=max(middle - low, high - middle) / 2,
+    fitted = RankRange(first, last)
+    raw = fitted.exponents(ranked[None])
+    distance, worst = fitted.distances(ranked[None], raw)
+    bootstrap = _Bootstrap(counts, fitted, seed)
+    law = bootstrap.law_of(raw.item(), num_draws)
+    local_ranks, local_exponents = _local(counts, first, last)
+    fit = ZipfFit(
+        exponent=raw.item(),
+        standard_error=law.error_of_raw,
+        corrected=law.exponent,
+        corrected_error=law.error,
+        local_exponents=local_exponents,
+        local_ranks=local_ranks,
         first_rank=first,
         num_classes=last - first + 1,
-        num_examples=int(counts[fitted].sum()),
-        distance=distance,
-        worst_rank=first + worst,
+        num_examples=int(ranked.sum()),
+        distance=distance.item(),
+        worst_rank=worst.item(),
         # The tolerance is the solver's: two classes fit some power law at distance 0.
-        p_value=float((1 + np.count_nonzero(distances >= distance - 1e-9)) / (1 + num_draws)),
+        p_value=float((1 + np.count_nonzero(law.distances >= distance - 1e-9)) / (1 + num_draws)),
     )
+    if fit.is_power_law:
+        return fit
+    apart = float(np.nanmax(np.abs(np.array(local_exponents) - fit.exponent)))
+    error = max(fit.standard_error, apart)
+    return replace(fit, standard_error=error, corrected=np.nan, corrected_error=np.nan)
 
 
 class RankFrequency(NamedTuple):
@@ -218,53 +225,97 @@ def tail_mass(
     return tail.sum().item() / mass.sum().item()
 
 
-def bucket_table(buckets: FrequencyBuckets) -> str:
-    """Printable table of each bucket's classes, examples, counts and unigram loss."""
-    rows = [("bucket", "classes", "examples", "share", "counts", "unigram loss")]
-    total = buckets.counts.sum()
-    number = "d" if buckets.counts.dtype.kind == "i" else ".4g"
-    for b, (examples, loss) in enumerate(
-        zip(buckets.num_examples, buckets.unigram_loss, strict=True)
-    ):
-        inside = buckets.counts[buckets.bucket_of_class == b]
-        span, surprise = "-", "-"
-        if inside.size:
-            span, surprise = f"{inside.min():{number}}..{inside.max():{number}}", f"{loss:.2f}"
-        share = f"{examples / total:.1%}"
-        rows.append((str(b), str(len(inside)), f"{examples:{number}}", share, span, surprise))
-    width = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.rjust, row, width)) for row in rows)
+def _with_error(value: float, error: float) -> str:
+    digits = max(2, ceil(-log10(max(error, 1e-9))))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+class _Law(NamedTuple):
+    """The power law whose samples have the fit of the counts.
+
+    Attributes:
+      exponent: Exponent of the law.
+      error: Its standard error.
+      error_of_raw: Distance between the fit of a sample and the law in 68 % of the samples.
+      distances: Kolmogorov-Smirnov distances of the samples from their fits ``[draw]``.
+    """
+
+    exponent: float
+    error: float
+    error_of_raw: float
+    distances: np.ndarray
+
+
+class _Bootstrap:
+    """Samples of power laws over a range of ranks, sorted and fitted like ``counts``."""
+
+    def __init__(self, counts: np.ndarray, fitted: RankRange, seed: int):
+        self.counts, self.fitted = counts, fitted
+        self.rng = np.random.default_rng(seed)
+
+    def tables(self, exponent: float, num: int) -> Iterator[np.ndarray]:
+        """Counts ``[table, rank]`` of ``num`` samples of a law, some at a time."""
+        inside = slice(self.fitted.first - 1, self.fitted.last)
+        law = np.exp(-exponent * self.fitted.log_rank)
+        # Other classes are drawn by their observed shares (Clauset et al. 2009, Section 4.1), as
+        # classes near the ends of the range change places with those inside.
+        share = self.counts / self.counts.sum()
+        share[inside] = share[inside].sum() * law / law.sum()
+        tables = SortedTables(share, int(self.counts.sum()))
+        for start in range(0, num, block := max(1, _BLOCK // len(share))):
+            drawn = [tables.draw(self.rng)[inside] for _ in range(min(block, num - start))]
+            yield np.stack(drawn)
+
+    def exponents(self, exponent: float, num: int) -> np.ndarray:
+        """Exponents ``[draw]`` that are fitted to samples of a law."""
+        tables = self.tables(exponent, num)
+        return np.concatenate([self.fitted.exponents(ranked, exponent) for ranked in tables])
+
+    def law_of(self, raw: float, num_draws: int) -> _Law:
+        """The law whose samples have the fit ``raw``: indirect inference.
+
+        It works on squares: sorting adds about the same to all small squares.
+        """
+        exponent = raw
+        for _ in range(8):
+            drawn = self.exponents(exponent, _PILOT_DRAWS)
+            before, exponent = exponent, _root(exponent**2 + raw**2 - np.mean(drawn**2))
+            if abs(exponent - before) <= np.std(drawn):
+                break
+        fits = []
+        for ranked in self.tables(exponent, num_draws):
+            found = self.fitted.exponents(ranked, exponent)
+            fits.append((found, self.fitted.distances(ranked, found)[0]))
+        drawn, distances = map(np.concatenate, zip(*fits, strict=True))
+        square, spread = np.mean(drawn**2), np.std(drawn)
+        if spread < 1e-12:  # all alike, as with two examples in many classes: nothing is known
+            spread = 1.0
+        # The part of a difference between squares that survives sorting: 1 where it does little.
+        above = _root(exponent**2 + (_root(square) + 2 * spread) ** 2 - square)
+        slope = np.mean(self.exponents(above, _SLOPE_DRAWS) ** 2) - square
+        slope = max(0.1, slope / (above**2 - exponent**2))
+        like = max(raw, _root(square - slope * exponent**2))  # at least that of exponent 0
+        low, middle, high = (
+            _root(exponent**2 + (fit**2 - square) / slope)
+            for fit in (max(0.0, like - 2 * spread), raw, like + 2 * spread)
+        )
+        error = max(middle - low, high - middle) / 2
+        # Samples lie around their law as the counts around theirs: what each says of that law.
+        laws = np.sqrt(np.maximum(0.0, exponent**2 + (like**2 - drawn**2) / slope))
+        error_of_raw = float(np.quantile(np.abs(raw - laws), _COVERED))
+        return _Law(middle, error, max(error_of_raw, float(spread) / 2), distances)
 
 
 def _root(square: float | np.floating) -> float:
     return float(np.sqrt(max(0.0, square)))
 
 
-def _fit(
-    ranked: np.ndarray, log_rank: np.ndarray, start: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maximum likelihood power laws of ``ranked [draw, rank]``, non-increasing counts.
-
-    Returns:
-      Exponents, distances of the cumulative shares and the places of those, each ``[draw]``.
-    """
-    total = np.maximum(ranked.sum(axis=1), 1)
-    # A sample all of one class has an infinite exponent: add half an example at the next rank.
-    mean = np.maximum(ranked @ log_rank, log_rank[1] / 2) / total
-    # Solves E_a[ln r] = mean; E falls as a grows, and a >= 0 as counts are sorted. Newton's method
-    # in ln E, nearly straight at large a. A step at most doubles a; one that would leave the
-    # bracket becomes a bisection.
-    a = np.full(len(mean), start)
-    low, high = np.zeros(len(mean)), np.full(len(mean), np.inf)
-    law, moved = np.empty(0), np.full(1, np.inf)
-    while (moved > 1e-9 * (1 + a)).any():
-        law = np.exp(-a[:, None] * log_rank)
-        law /= law.sum(axis=1, keepdims=True)
-        expected = law @ log_rank
-        low, high = np.where(expected > mean, a, low), np.where(expected > mean, high, a)
-        slope = (law @ log_rank**2) / expected - expected
-        after = np.minimum(a + np.log(expected / mean) / slope, 2 * a + 1)
-        after = np.where((after >= low) & (after <= high), after, (low + high) / 2)
-        moved, a = np.abs(after - a), after
-    gap = np.abs(np.cumsum(ranked, axis=1) / total[:, None] - np.cumsum(law, axis=1))
-    return a, gap.max(axis=1), gap.argmax(axis=1)
+def _local(counts: np.ndarray, first: int, last: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Ranks that part a range into decades, two at least, and the exponent of each part."""
+    num_parts = max(2, round(log10(last / first)))
+    ends = np.unique(np.rint(np.geomspace(first, last, num_parts + 1)).astype(int)).tolist()
+    parts = [
+        RankRange(low, high).exponents(counts[None, low - 1 : high]).item()
+        for low, high in zip(ends, ends[1:], strict=False)
+    ]
+    return tuple(ends), tuple(parts)
