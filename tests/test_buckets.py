@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imbalance import bucket_table
 from imbalance.analysis import FrequencyBuckets, loss_by_bucket
 from imbalance.analysis.counts import entropy, rank_order
 from imbalance.data.zipf import grouped_counts, labels_from_counts
@@ -136,6 +139,103 @@ def test_many_medium_and_few_shot():
     assert buckets.bucket_of_class.tolist() == [2, 0, 1, -1, 1, 0, 2]
     assert buckets.num_buckets == 3
     assert FrequencyBuckets.thresholds([7, 9], [100, 20]).num_classes.tolist() == [0, 0, 2]
+
+
+def by_the_code_of_oltr(count):
+    """shot_acc of the OLTR repository, many_shot_thr = 100 and low_shot_thr = 20."""
+    if count >= 100:
+        return "many"
+    return "few" if count <= 20 else "medium"
+
+
+def by_the_code_of_classifier_balancing(count):
+    """shot_acc of the classifier-balancing repository, with the same two numbers."""
+    if count > 100:
+        return "many"
+    return "few" if count < 20 else "medium"
+
+
+def by_the_paper_of_lvis(images):
+    """Rare: 1 to 10 images; common: 11 to 100; frequent: more than 100."""
+    if images > 100:
+        return "frequent"
+    return "rare" if images <= 10 else "common"
+
+
+DEFINITIONS = {
+    "oltr": by_the_code_of_oltr,
+    "classifier-balancing": by_the_code_of_classifier_balancing,
+    "lvis": by_the_paper_of_lvis,
+}
+
+
+@pytest.mark.parametrize(("convention", "group_of"), DEFINITIONS.items(), ids=DEFINITIONS)
+def test_shots_are_those_of_the_definition(convention, group_of):
+    counts = np.array([0, 1, 9, 10, 11, 12, 19, 20, 21, 50, 99, 100, 101, 102, 10**9])
+    buckets = FrequencyBuckets.shots(counts, convention)
+    for count, bucket in zip(counts, buckets.bucket_of_class, strict=True):
+        assert (bucket == -1) if count == 0 else (buckets.names[bucket] == group_of(count))
+
+
+def test_the_conventions_differ_at_exactly_20_and_100():
+    oltr = FrequencyBuckets.shots([100, 20])
+    balancing = FrequencyBuckets.shots([100, 20], "classifier-balancing")
+    assert [oltr.names[b] for b in oltr.bucket_of_class] == ["many", "few"]
+    assert [balancing.names[b] for b in balancing.bucket_of_class] == ["medium", "medium"]
+    with pytest.raises(ValueError, match="convention is 'LVIS'; give one of oltr, classifier-bal"):
+        FrequencyBuckets.shots([1], "LVIS")
+    with pytest.raises(TypeError, match="from_masses"):
+        FrequencyBuckets.shots([0.5, 0.5])
+
+
+def test_buckets_have_names():
+    buckets = replace(FrequencyBuckets.from_counts([0, 8, 1, 1], 2), names=("head", "tail"))
+    assert buckets.names == ("head", "tail")
+    assert str(buckets).splitlines()[1].split()[:3] == ["0", "head", "1"]
+    for names in (("head",), "ab"):
+        with pytest.raises(ValueError, match="give 2, one for each bucket"):
+            replace(buckets, names=names)
+
+
+def test_without_empty_buckets():
+    buckets = FrequencyBuckets.shots([0, 300, 5, 2000]).without_empty()
+    assert buckets.names == ("many", "few") and buckets.num_buckets == 2
+    assert buckets.bucket_of_class.tolist() == [-1, 0, 1, 0]
+    full = FrequencyBuckets.from_counts([4, 3, 0], 2)
+    np.testing.assert_array_equal(full.without_empty().bucket_of_class, full.bucket_of_class)
+
+
+def test_the_range_of_counts_of_each_bucket():
+    buckets = FrequencyBuckets.thresholds([120, 40, 0, 8, 4, 3], [1000, 100, 20])
+    assert buckets.count_range.tolist() == [[0, 120, 40, 3], [0, 120, 40, 8]]
+    masses = FrequencyBuckets.from_masses([0.5, 0.125, 0.25], 2)
+    assert masses.count_range.tolist() == [[0.5, 0.125], [0.5, 0.25]]
+
+
+def test_bucket_table():
+    table = bucket_table(FrequencyBuckets.thresholds([120, 40, 0, 8, 4, 3], [1000, 100, 20]))
+    assert table.splitlines() == [
+        "bucket  classes  examples  share    counts  unigram loss",
+        "     0        0         0   0.0%         -             -",
+        "     1        1       120  68.6%  120..120          0.38",
+        "     2        1        40  22.9%    40..40          1.48",
+        "     3        3        15   8.6%      3..8          3.47",
+    ]
+
+
+def test_bucket_table_of_real_masses():
+    table = bucket_table(FrequencyBuckets.from_masses([0.5, 0.25, 0.25], 2))
+    assert table.splitlines()[1:] == [
+        "     0        1       0.5  50.0%    0.5..0.5          0.69",
+        "     1        2       0.5  50.0%  0.25..0.25          1.39",
+    ]
+
+
+def test_a_table_of_what_are_no_buckets_is_refused():
+    with pytest.raises(TypeError, match="buckets is of type list; give FrequencyBuckets, as Freq"):
+        bucket_table([3, 1])
+    buckets = FrequencyBuckets.from_counts([3, 1], 2)
+    assert str(buckets) == bucket_table(buckets)
 
 
 def test_quantiles_have_equal_numbers_of_classes():

@@ -26,7 +26,7 @@ Row = tuple[set[str], set[str]]
 # room: ({rooms}, {libraries})
 LAYERS: dict[str, Row] = {
     "": ({"analysis", "problems", "storage", "training"}, set()),
-    "analysis": (set(), {"xarray"}),
+    "analysis": (set(), {"pandas", "xarray"}),
     "theory": (set(), {"scipy"}),
     "data": ({"analysis"}, {"pooch", "tokenizers"}),
     "models": (set(), {"flax", "jax"}),
@@ -46,23 +46,66 @@ LAYERS: dict[str, Row] = {
         {"analysis", "storage", "training"},
         {"jax", "matplotlib", "tqdm", "tyro", "xarray"},
     ),
+    "commands": (
+        {"analysis", "reporting", "storage"},
+        {"matplotlib", "pandas", "tyro", "xarray"},
+    ),
 }
 
 # What users import into their own training is NumPy and xarray only, and says module by module
 # what it needs; here own modules are not allowed unless they are named.
 ANALYSIS: dict[str, Row] = {
-    "": ({"buckets", "counts", "frequency", "losses", "streaming", "tokens"}, set()),
-    "counts": (set(), set()),
+    "": (
+        {
+            "buckets",
+            "by_bucket",
+            "counts",
+            "differences",
+            "frequency",
+            "gradients",
+            "losses",
+            "streaming",
+            "tokens",
+        },
+        set(),
+    ),
+    "printing": (set(), set()),
+    "macro": (set(), set()),
+    "names": (set(), set()),
+    "power_law": (set(), set()),
     "checks": (set(), set()),
-    "sums": (set(), set()),
-    "buckets": ({"counts"}, set()),
-    "frequency": ({"buckets", "counts"}, set()),
+    "counts": ({"checks"}, set()),
+    "buckets": ({"counts", "printing"}, set()),
+    "frequency": ({"counts", "power_law"}, set()),
     "tokens": ({"checks"}, set()),
-    "losses": ({"buckets", "checks", "counts"}, set()),
+    "sums": (set(), set()),
+    "left_out": ({"names", "printing", "sums"}, set()),
+    "states": ({"sums"}, set()),
+    "worst": ({"names", "printing", "sums"}, set()),
+    # pandas and xarray inside functions: the package loads without them.
+    "by_bucket": ({"buckets", "checks", "macro", "names", "printing", "sums"}, {"pandas"}),
     "dataset": ({"buckets", "sums"}, {"xarray"}),
-    # xarray inside to_dataset: the package loads without it.
-    "streaming": ({"buckets", "checks", "dataset", "sums"}, {"xarray"}),
-    "labelled": (set(), {"xarray"}),
+    "streaming": (
+        {
+            "buckets",
+            "by_bucket",
+            "checks",
+            "dataset",
+            "left_out",
+            "macro",
+            "names",
+            "states",
+            "sums",
+            "worst",
+        },
+        {"pandas", "xarray"},
+    ),
+    "losses": ({"buckets", "checks", "counts", "streaming"}, set()),
+    "differences": ({"buckets", "by_bucket", "printing", "streaming", "sums"}, set()),
+    "gradients": ({"buckets", "checks"}, set()),
+    "selection": (set(), {"xarray"}),
+    "comparison": ({"selection"}, {"xarray"}),
+    "seeds": ({"comparison", "selection"}, {"xarray"}),
     "block_measures": (set(), {"xarray"}),
 }
 
@@ -230,10 +273,19 @@ def names_of(requirements: list[str]) -> set[str]:
     return {re.match(r"[\w.-]+", one)[0].lower().replace("-", "_") for one in requirements}
 
 
+LIGHT = {"", "analysis", "commands", "storage"}  # rooms that work without the laboratory
+
+
+def declared(*extras: str) -> set[str]:
+    """Libraries of the base and of some extras."""
+    found = [PROJECT["optional-dependencies"][extra] for extra in extras]
+    return names_of(sum(found, PROJECT["dependencies"]))
+
+
 def test_every_library_that_is_imported_is_declared():
-    declared = names_of(PROJECT["dependencies"])
-    extras = names_of(sum(PROJECT["optional-dependencies"].values(), []))
+    every = declared(*PROJECT["optional-dependencies"])
     for path in MODULES:
+        extras = ["analysis"] if room_of_file(path) in LIGHT else ["analysis", "lab"]
         tree = ast.parse(path.read_text("utf-8"))
         at_once = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         for node in ast.walk(tree):
@@ -243,10 +295,11 @@ def test_every_library_that_is_imported_is_declared():
                 library = name.split(".")[0]
                 if library in EVERYWHERE | {"imbalance"}:
                     continue
-                allowed = declared if node in at_once else declared | extras
+                allowed = declared(*extras) if node in at_once else every
                 assert library in allowed, (
                     f"{short(path)}, line {node.lineno}: {library} is not among the dependencies "
-                    "of pyproject.toml; only imports inside functions may be of an extra"
+                    f"and extras {extras} of pyproject.toml; only imports inside functions may be "
+                    "of another extra"
                 )
 
 

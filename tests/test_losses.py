@@ -53,12 +53,7 @@ def test_examples_of_a_class_without_a_bucket_are_left_out():
     assert np.isnan(loss_by_bucket([1.0], [3], BUCKETS)).all()
 
 
-def test_an_infinite_loss_reaches_its_class_only_and_can_be_masked():
-    assert loss_by_class([np.inf, 1.0], [0, 1], 2).tolist() == [np.inf, 1.0]
-    assert loss_by_class([np.inf, 1.0, 3.0], [0, 1, 0], 2, [0, 1, 1]).tolist() == [3.0, 1.0]
-
-
-@pytest.mark.parametrize(
+MEASURES = pytest.mark.parametrize(
     "measure",
     [
         lambda loss, label, weight: loss_by_class(loss, label, NUM_CLASSES, weight),
@@ -66,10 +61,42 @@ def test_an_infinite_loss_reaches_its_class_only_and_can_be_masked():
     ],
     ids=["loss_by_class", "loss_by_bucket"],
 )
+
+
+@MEASURES
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2.0**41])
+def test_a_loss_that_is_not_finite_is_left_out_and_named(measure, bad):
+    """As LossByClass does: one such loss among many leaves the mean of the others standing."""
+    with pytest.warns(UserWarning, match="1 of 4 losses are NaN, .*, in class 0") as said:
+        means = measure([1.0, bad, 3.0, 5.0], [0, 0, 0, 1], None)
+    assert said[0].filename == __file__.replace(".pyc", ".py")
+    assert means[:2].tolist() == [2.0, 5.0]
+    with pytest.warns(UserWarning, match="in class 0"):
+        assert np.isnan(measure([bad], [0], None)).all()
+    assert measure([bad, 3.0], [0, 0], [0, 1])[0] == 3.0  # masked: no warning
+
+
+@MEASURES
+def test_masked_arrays_keep_their_mask(measure):
+    label = np.ma.array([0, 0, -100, 1], mask=[False, False, True, False])
+    loss = np.ma.array([1.0, 9.0, 2.0, 3.0], mask=[False, True, False, False])
+    assert measure(loss, label, None)[:2].tolist() == [1.0, 3.0]
+
+
+@MEASURES
+def test_no_examples_are_no_error(measure):
+    assert np.isnan(measure([], [], None)).all()
+
+
+def test_buckets_are_asked_for_by_name():
+    with pytest.raises(TypeError, match="buckets is 3; give FrequencyBuckets, as FrequencyBuckets"):
+        loss_by_bucket([1.0], [0], 3)
+
+
+@MEASURES
 @pytest.mark.parametrize(
     ("loss", "label", "weight", "error", "message"),
     [
-        ([1.0, np.nan, np.nan], [0, 1, 2], None, ValueError, "2 of 3 losses .* at position 1"),
         ([1.0], [0, 1], None, ValueError, r"losses have shape \(1,\), labels \(2,\)"),
         ([1.0, 1.0], [0, 1], [1.0], ValueError, r"weights have shape \(1,\)"),
         ([[1.0]], [[0]], None, ValueError, r"labels have shape \(1, 1\)"),

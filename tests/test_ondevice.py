@@ -1,6 +1,7 @@
 """LossByClass on the device against the one on the host, which has an oracle of its own."""
 
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -231,6 +232,77 @@ def test_next_token_labels_inside_jit():
     assert jax.jit(next_token_labels)(token, mask).tolist() == [[2, -100, -100]]
 
 
+def test_labels_beyond_32_bits_are_out_of_range():
+    """Converted to 32 bits they would wrap around into a class."""
+    label = np.array([0, 2**32 + 1, -(2**32) + 1, 1, 2**63 - 1])
+    for wide in (label, label.clip(0).astype(np.uint64)):
+        losses = ondevice.LossByClass.create(2).update(np.ones(5, np.float32), wide)
+        read = losses.to_host()
+        host = imbalance.LossByClass(2)
+        host.update(np.ones(5), wide)
+        assert read.count.tolist() == host.count.tolist()
+        assert read.out_of_range == host.out_of_range == (3 if wide is label else 2)
+    losses = ondevice.LossByClass.create(2).update(np.array([2**33, 2]), np.zeros(2, np.int64))
+    assert losses.to_host().mean[0] == 2**32 + 1  # losses of 64 bits do not wrap either
+    with pytest.raises(OverflowError):  # Python's integers
+        ondevice.LossByClass.create(2).update([1.0], [2**32 + 1])
+
+
+def test_a_mask_that_would_be_lost_is_refused():
+    losses = ondevice.LossByClass.create(2)
+    for batch in ((np.ma.masked_equal([1.0, 2.0], 2), [0, 1]), ([1.0, 2.0], np.ma.array([0, 1]))):
+        if np.ma.is_masked(batch[0]):
+            with pytest.raises(TypeError, match="1 of 2 values are masked"):
+                losses.update(*batch)
+        else:
+            assert losses.update(*batch).to_host().count.tolist() == [1, 1]
+
+
+def test_a_scalar_loss_is_told_of_its_reduction():
+    with pytest.raises(ValueError, match='as by reduction="none"'):
+        ondevice.LossByClass.create(2).update(1.0, [0, 1])
+
+
+def test_accuracies_come_from_sums_of_their_own():
+    loss, label, weight = stream()
+    correct = label % 3 == 0
+    device, hits = (ondevice.LossByClass.create(300) for _ in range(2))
+    host = imbalance.LossByClass(300)
+    for i in range(2):
+        part = slice(i * 2500, (i + 1) * 2500)
+        batch = [jnp.asarray(array[part]) for array in (loss, label, weight)]
+        device = device.update(*batch)
+        hits = hits.update(jnp.asarray(correct[part]), *batch[1:])
+        host.update(loss[part], label[part], weight[part], correct[part])
+    read = device.to_host(correct=hits, names=lambda k: f"class {k}")
+    np.testing.assert_allclose(read.accuracy, host.accuracy, rtol=1e-10)
+    np.testing.assert_allclose(
+        read.accuracy_standard_error, host.accuracy_standard_error, atol=1e-6, rtol=1e-10
+    )
+    assert read.balanced_accuracy == pytest.approx(host.balanced_accuracy, rel=1e-10)
+    assert read.worst(1).name == [f"class {k}" for k in host.worst(1).class_index]
+    again = ondevice.merge_processes(read)
+    np.testing.assert_array_equal(again.accuracy, read.accuracy)
+    np.testing.assert_array_equal(again.moments, read.moments)
+    assert again.names is read.names and ondevice.merge_processes(device.to_host()).correct is None
+    with pytest.raises(ValueError, match="correct has 2 classes, the losses 300"):
+        device.to_host(correct=ondevice.LossByClass.create(2))
+
+
+def test_what_was_read_cannot_change_the_sums():
+    losses = both((np.ones(2, np.float32), np.array([0, 1], np.int32)))[0].to_host()
+    with pytest.raises(ValueError, match="read-only"):
+        losses.count[0] = 9
+    losses.update([1.0], [0])
+    assert losses.count[0] == 2
+
+
+def test_sums_are_saved_as_any_pytree():
+    device, host = both(stream(200, 20), num_classes=20)
+    leaves, tree = jax.tree.flatten(pickle.loads(pickle.dumps(device)))
+    assert_equal(jax.tree.unflatten(tree, leaves).to_host(), host)
+
+
 def run_script(name, *arguments, **environment):
     return subprocess.Popen(
         [sys.executable, SCRIPTS / name, *map(str, arguments)],
@@ -263,9 +335,10 @@ def test_any_number_of_processes_gives_the_same_table(processes, tmp_path):
     assert not any(script.returncode for script in scripts), "\n".join(outputs)
     loss, label, weight = stream(4096, 50)
     host = imbalance.LossByClass(50)
-    host.update(loss, label, weight)
+    host.update(loss, label, weight, correct=label % 3 == 0)
     for index in range(processes):
         with np.load(tmp_path / f"{index}.npz") as stored:
+            np.testing.assert_allclose(stored["accuracy"], host.accuracy, rtol=1e-10)
             for kind in ("global", "local"):
                 np.testing.assert_array_equal(stored[f"{kind}_count"], host.count)
                 np.testing.assert_allclose(stored[f"{kind}_moments"], host.moments, rtol=1e-10)

@@ -112,6 +112,29 @@ def test_every_link_leads_to_a_section():
     assert links == titles
 
 
+def test_a_first_picture(monkeypatch, capsys):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    code = BLOCKS["A first picture"]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    r = run_block("A first picture")
+    r.plt.close("all")
+    assert_fed(r.losses, r.label)
+    assert capsys.readouterr().out.startswith("bucket  classes  ")
+    assert (np.diff(r.read.mean) > 0).all() and (r.read.buckets.num_classes > 0).all()
+    assert Path("buckets.png").stat().st_size > 5000
+
+
+def test_what_there_is_to_read(capsys):
+    r = run_block("What there is to read")
+    printed = capsys.readouterr().out
+    for words in ("zebra", "few", "balanced", "overall difference"):
+        assert words in printed
+    assert r.one.overall > r.other.overall and r.one.balanced_accuracy < 1
+    assert r.frame["name"].tolist() == r.WORDS
+    assert r.by_bucket["name"].tolist() == ["many", "medium", "few"]
+
+
 def test_a_plain_jax_loop():
     r = run_block("A plain JAX loop")
     assert_fed(r.losses, r.label)
@@ -306,6 +329,21 @@ def test_hugging_face_trainer(stubbed, torch, monkeypatch):
     assert window.count.sum() == 26  # evaluation is not counted
 
 
+def test_gradient_norms_by_class(torch):
+    r = run_block("Gradient norms by class")
+    loss = torch.nn.functional.cross_entropy(r.head(r.body(r.x)), r.label)
+    (wanted,) = torch.autograd.grad(loss, r.head.weight)
+    np.testing.assert_allclose(r.gradient.gradient, wanted.numpy(), atol=1e-6)
+    norms = r.gradient.by_bucket(r.buckets)
+    assert norms[0] > norms[-1]
+
+
+def test_checkpoints():
+    r = run_block("Checkpoints")
+    np.testing.assert_array_equal(r.again.moments, r.losses.moments)
+    assert_fed(r.again, np.array([0, 3]))
+
+
 def test_recording_drawing_and_comparing_runs():
     r = run_block("Recording, drawing and comparing runs")
     for dataset, optimizer in ((r.gd, "gd"), (r.sign, "sign")):
@@ -345,6 +383,16 @@ def test_other_data_and_other_buckets():
     even = (r.counts[r.test_label] > 0) & (r.test_label % 2 == 0)
     assert r.by_kind.mean[0] == pytest.approx(r.test_loss[even].mean())
     assert r.dataset["bucket_loss"].shape == (4,) and r.dataset["class_loss"].shape == (r.C,)
+
+
+def test_the_table_of_conventions_is_that_of_the_code():
+    """The page's groups at their edges."""
+    r = run_block("Other data and other buckets")
+    assert r.many_medium_few.buckets.names == ("many", "medium", "few")
+    np.testing.assert_array_equal(r.counts, class_counts(r.training_label, r.C))
+    lvis = FrequencyBuckets.shots([100, 101, 10, 11], "lvis")
+    by_thresholds = FrequencyBuckets.thresholds([100, 101, 10, 11], [101, 11])
+    np.testing.assert_array_equal(lvis.bucket_of_class, by_thresholds.bucket_of_class)
 
 
 def test_class_frequencies(capsys):

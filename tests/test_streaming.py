@@ -107,6 +107,74 @@ def test_any_split_of_a_stream_gives_the_same_table(rows, cuts, merged):
         assert (table.ignored, table.out_of_range) == (whole.ignored, whole.out_of_range)
 
 
+def test_what_was_read_does_not_change_with_later_batches():
+    losses = LossByClass(3)
+    losses.update([1.0, 2.0], [0, 2], correct=[True, False])
+    names = ("count", "diverged", "weight", "moments")
+    read = {name: getattr(losses, name) for name in names}
+    bucketed = losses.by_bucket(num_buckets=2)
+    dataset = losses.to_dataset(num_buckets=2)
+    copies = {name: array.copy() for name, array in read.items()}
+    count, stored, accuracy = bucketed.count.copy(), dataset.copy(deep=True), losses.correct
+    losses.update([5.0, 7.0], [1, 2], correct=[True, True])
+    for name in names:
+        np.testing.assert_array_equal(read[name], copies[name], err_msg=name)
+    np.testing.assert_array_equal(bucketed.count, count)
+    assert dataset.identical(stored)
+    assert np.nansum(accuracy.mean) == 1
+
+
+def test_what_was_read_cannot_change_the_sums():
+    losses = LossByClass(2)
+    losses.update([1.0, 3.0], [0, 1])
+    for name in ("count", "diverged", "weight"):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(losses, name)[0] = 9
+    dataset = losses.to_dataset(num_buckets=2)
+    for name in ("class_loss_count", "class_loss_weight", "class_count", "bucket_of_class"):
+        dataset[name] += 1  # a dataset is its owner's
+    assert losses.count.tolist() == losses.weight.tolist() == [1, 1]
+
+
+@given(rows, st.lists(st.booleans(), min_size=4, max_size=4), st.data())
+def test_masked_arrays_are_the_arrays_without_what_is_masked(rows, which, data):
+    loss, label, weight = columns(rows)
+    correct = np.arange(len(rows)) % 3 == 0
+    masks = [
+        np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), bool)
+        for _ in range(4)
+    ]
+    arrays, hidden = [], np.zeros(len(rows), bool)
+    for array, mask, masked in zip((loss, label, weight, correct), masks, which, strict=True):
+        arrays.append(np.ma.array(array, mask=mask) if masked else array)
+        hidden |= mask & masked
+    got, wanted = LossByClass(C), LossByClass(C)
+    got.update(*arrays)
+    wanted.update(*(array[~hidden] for array in (loss, label, weight, correct)))
+    assert got.ignored == wanted.ignored + np.count_nonzero(hidden)
+    assert got.out_of_range == wanted.out_of_range
+    for name in READS:
+        np.testing.assert_array_equal(getattr(got, name), getattr(wanted, name))
+    np.testing.assert_array_equal(got.accuracy, wanted.accuracy)
+
+
+def test_a_mask_that_would_be_lost_is_refused():
+    losses = LossByClass(2)
+    with pytest.raises(TypeError, match="1 of 4 values are masked, and a mask is not honoured"):
+        losses.update_soft(np.ma.masked_equal([[1.0, 2.0], [3.0, 4.0]], 2), np.eye(2))
+    losses.update_soft(np.ones((2, 2)), np.eye(2), np.ma.masked_equal([1.0, 2.0], 2))
+    assert losses.count.tolist() == [1, 0] and losses.ignored == 1
+    with pytest.raises(TypeError, match="1 of 3 values are masked"):
+        next_token_labels(np.ma.masked_equal([1, 2, 3], 2))
+
+
+def test_no_examples_are_no_error():
+    losses = LossByClass(2)
+    losses.update([], [])
+    losses.update(np.zeros((0, 4), np.float32), np.zeros((0, 4)))
+    assert losses.count.tolist() == [0, 0] and losses.ignored == 0
+
+
 def test_empty_classes_are_nan_and_a_zero_loss_is_zero():
     losses = LossByClass(3)
     losses.update([0.0, 0.0], [1, 1])
@@ -172,6 +240,10 @@ def test_labels_of_any_integer_type(dtype):
         (([1.0], [0, 1]), ValueError, r"losses have shape \(1,\), labels \(2,\)"),
         (([[1.0], [1.0]], [0, 1]), ValueError, r"losses have shape \(2, 1\)"),
         (([1.0], [0], [1.0, 1.0]), ValueError, r"weights have shape \(2,\), labels \(1,\)"),
+        ((2.5, [0, 1]), ValueError, r'losses have shape \(\), .* as by reduction="none"'),
+        (([[1.0, 2.0]], [0]), ValueError, "give the loss of every example; are these logits"),
+        (([1.0], [0], None, [True, False]), ValueError, r"values of correct have shape \(2,\)"),
+        (([1.0, 1.0], [0, 2], None, [1, 2]), ValueError, "correct is 2 at pos.* prediction == lab"),
         (([1.0], [0.0]), TypeError, "dtype float64; give integers, or soft labels"),
         (([1.0], [True]), TypeError, "dtype bool"),
         ((["a"], [0]), TypeError, "losses have dtype <U1; give real numbers"),
@@ -249,8 +321,22 @@ def test_classes_without_a_bucket_are_counted():
     assert read.mean.tolist() == [1.0, 2.0] and read.unbucketed == 2
     with pytest.raises(ValueError, match="buckets are of 3 classes, losses of 4"):
         LossByClass(4).by_bucket(buckets)
-    with pytest.raises(ValueError, match="at least one must occur"):
+    with pytest.raises(ValueError, match="no example was seen, .* or pass the buckets of the tr"):
         LossByClass(4).by_bucket()
+    for wrong, what in ((5, "5"), ([3, 1], "of type list"), (losses.count, "of type ndarray")):
+        with pytest.raises(TypeError, match=f"buckets is {what}; give FrequencyBuckets, as"):
+            losses.by_bucket(wrong)
+
+
+def test_default_buckets_are_never_empty():
+    losses = LossByClass(4)
+    losses.update(np.ones(10), [1] * 8 + [2, 3])
+    read = losses.by_bucket(num_buckets=5)  # from_counts has five: 1, 0, 0, 0 and 2 classes
+    assert read.buckets.num_classes.tolist() == [1, 2]
+    assert read.count.tolist() == [8, 2]
+    assert losses.to_dataset(num_buckets=5).sizes["bucket"] == 2
+    given = losses.by_bucket(FrequencyBuckets.from_counts(losses.count, 5))  # as they are
+    assert given.count.tolist() == [8, 0, 0, 0, 2]
 
 
 def test_soft_labels():

@@ -1,13 +1,22 @@
 """Classes grouped by frequency."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from imbalance.analysis.counts import checked_masses, rank_order
+from imbalance.analysis.printing import aligned
+
+# Of each convention: the names of its buckets, and the least counts of all but the last.
+SHOTS = {
+    "oltr": (("many", "medium", "few"), (100, 21)),  # at least 100, at most 20
+    "classifier-balancing": (("many", "medium", "few"), (101, 20)),  # more than 100, fewer than 20
+    "lvis": (("frequent", "common", "rare"), (101, 11)),  # rare: 1 to 10, common: 11 to 100
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,22 +24,28 @@ class FrequencyBuckets:
     """A partition of the classes that occur; bucket 0 holds the most frequent classes.
 
     Make one with `from_counts` or `from_masses` (equal mass), `quantile` (equal numbers of
-    classes), `log2` (octaves), `thresholds` (many-, medium-, few-shot) or `levels` (equal counts),
-    or pass your own grouping. The arrays are copies and read-only.
+    classes), `log2` (octaves), `shots` (many-, medium- and few-shot), `thresholds` or `levels`
+    (equal counts), or pass your own grouping. It prints as `bucket_table`. The arrays are copies
+    and read-only.
+
+    How rare a class is, its count in the *training* set says, also where other data are evaluated.
 
     Attributes:
       counts: Examples of each class, int64 ``[class]``; real masses, float64, from `from_masses`.
       bucket_of_class: Bucket of each class, int32 ``[class]``; -1 where the count is zero.
       num_buckets: Number of buckets, including empty ones.
+      names: Names of the buckets, or None. ``dataclasses.replace(buckets, names=("head", "tail"))``
+        gives names.
 
     Raises:
       TypeError: If counts are not real numbers, or buckets not integers.
-      ValueError: If `checked_masses` rejects the counts, or the buckets do not fit them.
+      ValueError: If `checked_masses` rejects the counts, or the buckets or names do not fit them.
     """
 
     counts: np.ndarray
     bucket_of_class: np.ndarray
     num_buckets: int
+    names: Sequence[str] | None = None
 
     def __post_init__(self):
         counts = checked_masses(self.counts)
@@ -50,11 +65,22 @@ class FrequencyBuckets:
                 f"class {first} with count {counts[first]} is in bucket {bucket[first]}; give -1 "
                 f"to classes that do not occur, 0 .. {self.num_buckets - 1} to the others."
             )
+        if self.names is not None and (
+            isinstance(self.names, str) or len(self.names) != self.num_buckets
+        ):
+            raise ValueError(
+                f"names are {self.names!r}; give {self.num_buckets}, one for each bucket."
+            )
         bucket = bucket.astype(np.int32)
         for array in (counts, bucket):
             array.flags.writeable = False
         object.__setattr__(self, "counts", counts)
         object.__setattr__(self, "bucket_of_class", bucket)
+        if self.names is not None:
+            object.__setattr__(self, "names", tuple(map(str, self.names)))
+
+    def __str__(self) -> str:
+        return bucket_table(self)
 
     @classmethod
     def from_counts(cls, counts: ArrayLike, num_buckets: int = 10) -> Self:
@@ -159,7 +185,8 @@ class FrequencyBuckets:
     def thresholds(cls, counts: ArrayLike, least: ArrayLike) -> Self:
         """Buckets by count: a class is in the first bucket q with ``least[q] <= count``.
 
-        The last bucket holds the rest: ``[100, 20]`` makes three, many-, medium- and few-shot.
+        The last bucket holds the rest: ``[100, 20]`` makes three, of 100 examples or more, of 20 to
+        99, and of 1 to 19. `shots` has the thresholds of the literature, which differ by one.
 
         Args:
           counts: Examples of each class, integers ``[class]``; zero if it does not occur.
@@ -183,6 +210,44 @@ class FrequencyBuckets:
             raise ValueError(f"least is {least.tolist()}; give falling counts, the last 1 or more.")
         return cls(counts, _split_by_count(counts, least[::-1]), len(least) + 1)
 
+    @classmethod
+    def shots(cls, counts: ArrayLike, convention: str = "oltr") -> Self:
+        """The three groups by which long-tailed recognition reports, with their names.
+
+        | convention | buckets 0, 1, 2 | examples of their classes in the training set |
+        |---|---|---|
+        | ``"oltr"`` | many, medium, few | at least 100; 21 to 99; at most 20 |
+        | ``"classifier-balancing"`` | many, medium, few | more than 100; 20 to 100; fewer than 20 |
+        | ``"lvis"`` | frequent, common, rare | more than 100; 11 to 100; 1 to 10 *images* |
+
+        They are the rules of the evaluation code of OLTR (arXiv 1904.05160) and of
+        classifier-balancing (arXiv 1910.09217), which differ for classes of exactly 20 and 100
+        examples, and of the LVIS data set (arXiv 1908.03195). The accuracy that these papers report
+        of a group is the mean over its classes: `LossByBucket.balanced_accuracy`.
+
+        Args:
+          counts: Training examples of each class, integers ``[class]``; for LVIS the number of
+            training images with the class, not of objects. Zero if it does not occur.
+          convention: Name of the convention.
+
+        Raises:
+          TypeError: If counts are not integers.
+          ValueError: If `checked_masses` rejects the counts, or the convention is another.
+        """
+        if convention not in SHOTS:
+            raise ValueError(f"convention is {convention!r}; give one of {', '.join(SHOTS)}.")
+        names, least = SHOTS[convention]
+        counts = _checked_counts(counts)
+        return cls(counts, _split_by_count(counts, least[::-1]), len(names), names)
+
+    def without_empty(self) -> Self:
+        """The same buckets, renumbered, without those that hold no class."""
+        full = np.flatnonzero(self.num_classes)
+        number = np.full(self.num_buckets + 1, -1)  # the last for classes in no bucket
+        number[full] = np.arange(len(full))
+        names = None if self.names is None else [self.names[int(b)] for b in full]
+        return type(self)(self.counts, number[self.bucket_of_class], len(full), names)
+
     @cached_property
     def num_classes(self) -> np.ndarray:
         """Number of classes in each bucket, int64 ``[bucket]``."""
@@ -193,6 +258,17 @@ class FrequencyBuckets:
     def num_examples(self) -> np.ndarray:
         """Number of examples in each bucket, ``[bucket]``, of the dtype of ``counts``."""
         return self._sum(self.counts)
+
+    @cached_property
+    def count_range(self) -> np.ndarray:
+        """Smallest and largest count of a class, ``[2, bucket]``; zeros for an empty bucket."""
+        occurs = self.counts > 0
+        bucket, counts = self.bucket_of_class[occurs], self.counts[occurs]
+        span = np.zeros((2, self.num_buckets), counts.dtype)
+        np.maximum.at(span[1], bucket, counts)
+        span[0] = span[1]
+        np.minimum.at(span[0], bucket, counts)
+        return span
 
     @cached_property
     def unigram_loss(self) -> np.ndarray:
@@ -214,6 +290,58 @@ class FrequencyBuckets:
         total = np.zeros(self.num_buckets, values.dtype)
         np.add.at(total, self.bucket_of_class[occurs], values[occurs])
         return total
+
+
+def bucket_table(buckets: FrequencyBuckets) -> str:
+    """Printable table of each bucket's classes, examples, counts and unigram loss.
+
+    Raises:
+      TypeError: If ``buckets`` are not `FrequencyBuckets`.
+    """
+    buckets = checked_buckets(buckets)
+    columns: dict[str, list[str]] = bucket_columns(buckets)
+    number, total = _format_of(buckets), buckets.counts.sum()
+    columns["examples"] = [format(n, number) for n in buckets.num_examples]
+    columns["share"] = [f"{n / total:.1%}" for n in buckets.num_examples]
+    columns["counts"] = columns.pop("counts")  # after the examples
+    columns["unigram loss"] = [
+        f"{loss:.2f}" if n else "-"
+        for loss, n in zip(buckets.unigram_loss, buckets.num_classes, strict=True)
+    ]
+    return aligned(columns, left=("name",))
+
+
+def bucket_columns(buckets: FrequencyBuckets) -> dict[str, list[str]]:
+    """Printable number, name, classes and range of counts of each bucket."""
+    number = _format_of(buckets)
+    columns = {"bucket": list(map(str, range(buckets.num_buckets)))}
+    if buckets.names is not None:
+        columns["name"] = list(buckets.names)
+    columns["classes"] = list(map(str, buckets.num_classes))
+    columns["counts"] = [
+        f"{low:{number}}..{high:{number}}" if n else "-"
+        for low, high, n in zip(*buckets.count_range, buckets.num_classes, strict=True)
+    ]
+    return columns
+
+
+def checked_buckets(buckets: Any) -> FrequencyBuckets:
+    """``buckets``, if they are `FrequencyBuckets`.
+
+    Raises:
+      TypeError: If not.
+    """
+    if isinstance(buckets, FrequencyBuckets):
+        return buckets
+    what = repr(buckets) if isinstance(buckets, int) else f"of type {type(buckets).__name__}"
+    raise TypeError(
+        f"buckets is {what}; give FrequencyBuckets, as FrequencyBuckets.from_counts(counts, "
+        "num_buckets=10) of the class counts of the training set."
+    )
+
+
+def _format_of(buckets: FrequencyBuckets) -> str:
+    return "d" if buckets.counts.dtype.kind == "i" else ".4g"
 
 
 def _checked_counts(counts: ArrayLike) -> np.ndarray:

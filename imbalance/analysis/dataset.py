@@ -8,12 +8,12 @@ from imbalance.analysis.sums import LossSums
 
 
 def bucket_variables(counts: np.ndarray, buckets: FrequencyBuckets) -> dict[str, xr.DataArray]:
-    """Description of the classes and buckets, to be stored with the losses."""
-    return {
+    """Description of the classes and buckets, to be stored with the losses; arrays are copies."""
+    variables = {
         "class_count": xr.DataArray(
-            counts, dims="class", attrs={"long_name": "examples of each class"}
+            np.array(counts), dims="class", attrs={"long_name": "examples of each class"}
         ),
-        "bucket_of_class": xr.DataArray(buckets.bucket_of_class, dims="class"),
+        "bucket_of_class": xr.DataArray(np.array(buckets.bucket_of_class), dims="class"),
         "bucket_mass": xr.DataArray(
             buckets.num_examples / buckets.counts.sum(),
             dims="bucket",
@@ -28,13 +28,24 @@ def bucket_variables(counts: np.ndarray, buckets: FrequencyBuckets) -> dict[str,
             attrs={"units": "nats", "long_name": "loss of predicting class frequencies"},
         ),
     }
+    if buckets.names is not None:
+        variables["bucket_name"] = xr.DataArray(list(buckets.names), dims="bucket")
+    return variables
 
 
 def loss_variables(by_class: LossSums | None, by_bucket: LossSums) -> dict[str, xr.DataArray]:
-    """Mean losses overall, by class (if given) and by bucket, with their errors and counts."""
+    """Mean losses overall, by class (if given) and by bucket, with their errors and counts.
+
+    Accuracies, where they are known. Arrays are copies.
+    """
     variables = {
         "loss": xr.DataArray(by_bucket.overall, attrs={"long_name": "mean loss of all examples"})
     }
+    known = by_bucket.correct is not None
+    if known:
+        variables["accuracy"] = xr.DataArray(
+            by_bucket.overall_accuracy, attrs={"long_name": "share of correct predictions"}
+        )
     for dim, sums in (("class", by_class), ("bucket", by_bucket)):
         if sums is None:
             continue
@@ -48,8 +59,16 @@ def loss_variables(by_class: LossSums | None, by_bucket: LossSums) -> dict[str, 
         ):
             key = f"{dim}_loss" if name == "mean" else f"{dim}_loss_{name}"
             variables[key] = xr.DataArray(
-                getattr(sums, name), dims=dim, attrs={"long_name": meaning}
+                np.array(getattr(sums, name)), dims=dim, attrs={"long_name": meaning}
             )
+        for name, meaning in (
+            ("accuracy", "share of correct predictions"),
+            ("accuracy_standard_error", "standard error of the accuracy"),
+        ):
+            if known:
+                variables[f"{dim}_{name}"] = xr.DataArray(
+                    getattr(sums, name), dims=dim, attrs={"long_name": meaning}
+                )
     for name in ("ignored", "out_of_range", "unbucketed"):
         variables[name] = xr.DataArray(getattr(by_bucket, name))
     return variables

@@ -1,21 +1,24 @@
 """Mean loss of each class and of each bucket of classes."""
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
 
-from imbalance.analysis.buckets import FrequencyBuckets
-from imbalance.analysis.checks import checked_losses, checked_weights
+from imbalance.analysis.buckets import FrequencyBuckets, checked_buckets
+from imbalance.analysis.checks import as_numpy, without_mask
 from imbalance.analysis.counts import checked_labels
+from imbalance.analysis.streaming import LossByClass
 
 
-def loss_by_class(
-    loss: ArrayLike, label: ArrayLike, num_classes: int, weight: ArrayLike | None = None
-) -> np.ndarray:
+def loss_by_class(loss: Any, label: Any, num_classes: int, weight: Any = None) -> np.ndarray:
     """Mean loss of the examples of each class, ``Σ w ℓ / Σ w``.
+
+    Losses that are NaN, infinite or beyond ``LARGEST_LOSS`` are in no mean; a warning says how many
+    there are, and of which classes. `LossByClass` counts them, and has the errors of the means.
 
     Args:
       loss: Loss of each example, ``[example]``.
-      label: Integers ``[example]``, each in ``0 .. num_classes - 1``.
+      label: Integers ``[example]``, each in ``0 .. num_classes - 1`` unless it is masked.
       num_classes: Length of the result.
       weight: Weight of each example, ``[example]``, 0 masks it; None: 1 each.
 
@@ -24,24 +27,21 @@ def loss_by_class(
 
     Raises:
       TypeError: If labels are not of an integer dtype.
-      ValueError: If shapes differ, labels are out of range, a loss is NaN, or a weight is negative
-        or not finite.
+      ValueError: If shapes differ, labels are out of range, or a weight is negative or not finite.
     """
-    label = checked_labels(label, num_classes)
-    loss, weight = _checked(loss, label, weight)
-    return _means(loss, label, weight, num_classes)
+    losses = LossByClass(num_classes)
+    losses._update(loss, _checked(label, num_classes), weight)
+    return losses.mean
 
 
 def loss_by_bucket(
-    loss: ArrayLike,
-    label: ArrayLike,
-    buckets: FrequencyBuckets,
-    weight: ArrayLike | None = None,
+    loss: Any, label: Any, buckets: FrequencyBuckets, weight: Any = None
 ) -> np.ndarray:
     """Mean loss of the examples of each bucket, ``Σ w ℓ / Σ w``.
 
-    Examples of a class that is in no bucket are left out. Where the buckets were made from the
-    counts of these examples, the result is the paper's ``Σ n_k ℓ_k / Σ n_k``.
+    Examples of a class that is in no bucket are left out, and losses that are not finite as in
+    `loss_by_class`. Where the buckets were made from the counts of these examples, the result is
+    the paper's ``Σ n_k ℓ_k / Σ n_k``.
 
     Args:
       loss: Loss of each example, ``[example]``.
@@ -53,35 +53,18 @@ def loss_by_bucket(
       float64 ``[bucket]``; NaN for a bucket without examples.
 
     Raises:
-      TypeError: If labels are not of an integer dtype.
-      ValueError: If shapes differ, labels are out of range, a loss is NaN, or a weight is negative
-        or not finite.
+      TypeError: If labels are not of an integer dtype, or ``buckets`` no `FrequencyBuckets`.
+      ValueError: If shapes differ, labels are out of range, or a weight is negative or not finite.
     """
-    label = checked_labels(label, len(buckets.counts))
-    loss, weight = _checked(loss, label, weight)
-    bucket = buckets.bucket_of_class[label]
-    inside = bucket >= 0
-    return _means(loss[inside], bucket[inside], weight[inside], buckets.num_buckets)
+    losses = LossByClass(len(checked_buckets(buckets).counts))
+    losses._update(loss, _checked(label, losses.num_classes), weight)
+    return losses.by_bucket(buckets).mean
 
 
-def _checked(
-    loss: ArrayLike, label: np.ndarray, weight: ArrayLike | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """``loss`` and ``weight`` as float64 ``[example]``."""
-    loss = checked_losses(loss, label.shape)
-    weight = np.ones(label.shape) if weight is None else checked_weights(weight, label.shape)
-    missing = np.isnan(loss)
-    if missing.any():
-        raise ValueError(
-            f"{np.count_nonzero(missing)} of {loss.size} losses are NaN, the first at position "
-            f"{np.argmax(missing)}; leave these examples out, or report the run as diverged."
-        )
-    return loss, weight
-
-
-def _means(loss: np.ndarray, group: np.ndarray, weight: np.ndarray, num_groups: int) -> np.ndarray:
-    # A masked infinite loss has no effect: 0 * inf would be NaN.
-    weighted = np.multiply(loss, weight, out=np.zeros(loss.shape), where=weight > 0)
-    total = np.bincount(group, weights=weighted, minlength=num_groups)
-    mass = np.bincount(group, weights=weight, minlength=num_groups)
-    return np.divide(total, mass, out=np.full(num_groups, np.nan), where=mass > 0)
+def _checked(label: Any, num_classes: int) -> np.ndarray:
+    """Labels ``[example]`` in range, which keep their mask."""
+    label, mask = without_mask(label)
+    label = as_numpy(label)
+    label = label.astype(np.intp) if not label.size else label  # [] is of float64
+    label = checked_labels(label, num_classes)
+    return label if mask is None else np.ma.array(label, mask=mask)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from imbalance.analysis.checks import as_numpy
 
 
@@ -23,10 +25,10 @@ def next_token_labels(token: Any, mask: Any = None, ignore_index: int = -100) ->
       int32 ``[..., position]`` (int64 for int64 tokens), a JAX array for JAX tokens, else NumPy.
 
     Raises:
-      TypeError: If tokens are not integers.
+      TypeError: If tokens are not integers, or are masked by anything but ``mask``.
       ValueError: If there is no axis, or the mask has another shape.
     """
-    if not hasattr(token, "__array_namespace__"):
+    if isinstance(token, np.ndarray) or not hasattr(token, "__array_namespace__"):
         token = as_numpy(token)
     xp = token.__array_namespace__()
     if not xp.isdtype(token.dtype, "integral"):

@@ -1,5 +1,6 @@
 """Losses by class inside ``jit``."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
@@ -12,8 +13,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from imbalance import analysis
-from imbalance.analysis.streaming import warn_of_left_out
-from imbalance.analysis.sums import LARGEST_LOSS, MOMENTS
+from imbalance.analysis.checks import as_numpy, in_32_bits, wrong_shape
+from imbalance.analysis.left_out import warn_of_left_out
+from imbalance.analysis.names import Names
+from imbalance.analysis.sums import LARGEST_LOSS, MOMENTS, LossSums, added, frozen
 from imbalance.ondevice.exact_sums import Pair, Reduction, add, exact_sums, pair_of, product
 
 LARGEST_WEIGHT = 2.0**40
@@ -106,7 +109,9 @@ class LossByClass:
 
         Args:
           loss: Loss of each example, unreduced and unweighted, ``[...]``, of any float type.
-          label: Class of each example, integers ``[...]``.
+          label: Class of each example, integers ``[...]``. Labels of 64 bits in NumPy's arrays are
+            compared before they become JAX's 32 bits. What a compiled function is *called* with,
+            JAX converts first: there a label 2^32 + 1 has become class 1 already.
           weight: Weight of each example, ``[...]``, 0 to 2^40, or a boolean mask; None: 1 each.
             `to_host` raises if a weight was out of range. A weighted loss beyond 2^60 is counted as
             diverged.
@@ -114,21 +119,18 @@ class LossByClass:
             equal on all devices. None: every device sums its own part until `psum`.
 
         Raises:
-          TypeError: If labels are not integers.
+          TypeError: If labels are not integers, or an array is a NumPy masked array.
           ValueError: If shapes differ, or there are more than 2^24 examples.
         """
-        loss, label = jnp.asarray(loss), jnp.asarray(label)
-        weight = None if weight is None else jnp.asarray(weight)
+        loss, label = _on_device(loss), _on_device(label, in_32_bits)
+        weight = None if weight is None else _on_device(weight)
         if not jnp.issubdtype(label.dtype, jnp.integer):
             raise TypeError(
                 f"labels have dtype {label.dtype}; give integers, or soft labels to update_soft."
             )
         for name, values in (("losses", loss), ("weights", weight)):
             if values is not None and values.shape != label.shape:
-                raise ValueError(
-                    f"{name} have shape {values.shape}, labels {label.shape}; give one of each for "
-                    "every example."
-                )
+                raise ValueError(wrong_shape(name, values.shape, label.shape))
         arrays = (loss, label) if weight is None else (loss, label, weight)
         return _updated(self, arrays, axis_name)
 
@@ -150,8 +152,8 @@ class LossByClass:
         Raises:
           ValueError: If shapes differ, or there are more than 2^24 examples.
         """
-        loss, target = jnp.asarray(loss), jnp.asarray(target)
-        weight = None if weight is None else jnp.asarray(weight)
+        loss, target = _on_device(loss), _on_device(target)
+        weight = None if weight is None else _on_device(weight)
         classes, rows = target.shape[-1:], target.shape[:-1]
         if classes != (self.num_classes,) or loss.shape != target.shape:
             raise ValueError(
@@ -191,8 +193,15 @@ class LossByClass:
         (total,) = exact_sums([(self.high, self.low)], across)
         return type(self)(*total, self.ignore_index)
 
-    def to_host(self) -> analysis.LossByClass:
+    def to_host(
+        self, correct: Self | None = None, names: Names | None = None
+    ) -> analysis.LossByClass:
         """The sums on the host, as NumPy arrays in float64 and int64.
+
+        Args:
+          correct: Sums of predictions, an object of its own that was given ``update(logits
+            .argmax(-1) == label, label)``: its means are the accuracies. None: not known.
+          names: Names of the classes, as in `imbalance.LossByClass`.
 
         Raises:
           ValueError: If the sums are of several runs, or differ between devices, or a weight was
@@ -216,12 +225,19 @@ class LossByClass:
                 f"{wrong_weight} weights were negative, not finite or beyond "
                 f"{LARGEST_WEIGHT:.0e}; give weights in this range."
             )
-        losses = analysis.LossByClass(self.num_classes, self.ignore_index)
-        losses.count = np.rint(classes[COUNT]).astype(np.int64)
-        losses.diverged = np.rint(classes[DIVERGED]).astype(np.int64)
-        losses.moments = classes[MOMENT:]
+        losses = analysis.LossByClass(self.num_classes, self.ignore_index, names)
+        losses.count = frozen(np.rint(classes[COUNT]).astype(np.int64))
+        losses.diverged = frozen(np.rint(classes[DIVERGED]).astype(np.int64))
+        losses.moments = frozen(classes[MOMENT:])
         losses.ignored, losses.out_of_range = ignored, out_of_range
-        warn_of_left_out(losses)
+        if correct is not None:
+            if correct.num_classes != self.num_classes:
+                raise ValueError(
+                    f"correct has {correct.num_classes} classes, the losses {self.num_classes}."
+                )
+            known = correct.to_host()
+            losses.correct = LossSums(known.count, known.diverged, known.moments)
+        warn_of_left_out(losses, losses.ignore_index, losses.names)
         return losses
 
 
@@ -234,21 +250,49 @@ def merge_processes(losses: analysis.LossByClass) -> analysis.LossByClass:
     Args:
       losses: Sums of this process, with the same classes and ``ignore_index`` in all of them.
     """
-    exact = [losses.count, losses.diverged, [losses.ignored, losses.out_of_range]]
-    numbers = np.concatenate([*exact, losses.moments.reshape(-1).view(np.int64)])
-    # As pairs of uint32, since the device would round 64 bits to 32.
-    gathered = multihost_utils.process_allgather(numbers.view(np.uint32), tiled=False)
-    merged = analysis.LossByClass(losses.num_classes, losses.ignore_index)
-    for row in np.asarray(gathered).reshape(jax.process_count(), -1):
-        count, diverged, scalars, moments = np.split(
-            row.view(np.int64), np.cumsum([losses.num_classes, losses.num_classes, 2])
-        )
-        merged.count += count
-        merged.diverged += diverged
-        merged.ignored += int(scalars[0])
-        merged.out_of_range += int(scalars[1])
-        merged.moments += moments.view(np.float64).reshape(merged.moments.shape)
+    merged = analysis.LossByClass(losses.num_classes, losses.ignore_index, losses.names)
+    merged.__dict__ |= vars(_over_processes(losses))
+    if _gathered(np.array([losses.correct is not None])).any():  # every process sends as much
+        merged.correct = _over_processes(losses.correct or _no_sums(losses.num_classes))
     return merged
+
+
+def _over_processes(sums: LossSums) -> LossSums:
+    """Counts and moments of all processes, added in the same order in each."""
+    exact = [sums.count, sums.diverged, [sums.ignored, sums.out_of_range]]
+    numbers = np.concatenate([*exact, sums.moments.reshape(-1).view(np.int64)])
+    num_groups = len(sums.count)
+    total = _no_sums(num_groups)
+    for row in _gathered(numbers.view(np.uint32)):
+        count, diverged, left_out, moments = np.split(
+            row.view(np.int64), np.cumsum([num_groups, num_groups, 2])
+        )
+        moments = moments.view(np.float64).reshape(len(MOMENTS), num_groups)
+        part = LossSums(count, diverged, moments, int(left_out[0]), int(left_out[1]))
+        total = LossSums(**added(total, part))
+    return total
+
+
+def _gathered(numbers: np.ndarray) -> np.ndarray:
+    """The numbers of every process, ``[process, ...]``; the device would round those of 64 bits."""
+    gathered = multihost_utils.process_allgather(numbers, tiled=False)
+    return np.asarray(gathered).reshape(jax.process_count(), -1)
+
+
+def _no_sums(num_groups: int) -> LossSums:
+    nothing = np.zeros(num_groups, np.int64)
+    return LossSums(nothing, nothing, np.zeros((len(MOMENTS), num_groups)))
+
+
+def _as_floats(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype in (np.int64, np.uint64) else array
+
+
+def _on_device(array: Any, narrowed: Callable[[np.ndarray], np.ndarray] = _as_floats) -> jax.Array:
+    """A JAX array; ``narrowed`` says what becomes of 64 bits, which JAX would wrap around."""
+    if isinstance(array, np.ndarray | np.generic) or hasattr(array, "detach"):
+        array = narrowed(as_numpy(array))
+    return jnp.asarray(array)
 
 
 @partial(jax.jit, static_argnames=("axis_name", "soft"))  # for callers that do not compile
