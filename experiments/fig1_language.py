@@ -227,7 +227,7 @@ def _claims_of(dataset, text):
             value,
             *limits,
             fixed="before any run",
-            section="Appendix" if name.startswith("held-out") else "Figure 1",
+            section="Appendix, held-out text" if name.startswith("held-out") else "Figure 1",
             headline=name in main_claims,
             percent=name == "gd-leaves-rarest-bucket",
         )

@@ -7,9 +7,10 @@ half, while Adam fits both halves. Barcodes by themselves are not hard: on the b
 alone, where all classes are equally rare, both optimizers do well.
 
 At laptop scale there are rendered digits of 16 x 16 pixels, 6 bits (640 rare classes), fewer
-channels and 60 steps, twice the steps in which Adam halves the loss of both halves (150 on digits
-alone); the paper has MNIST, 10 bits (10,240 rare classes) and 300 steps. With so few rare classes
-gradient descent begins to fit them before the end, at rates at which its loss shakes on the way.
+channels and 60 steps, twice the steps in which Adam halves the loss of both halves (90 on barcoded
+images alone and 200 on plain ones, until gradient descent fits them); the paper has MNIST, 10 bits
+(10,240 rare classes) and 300 steps. With so few rare classes gradient descent begins to fit them
+before the end, at rates at which its loss shakes on the way.
 Where ``IMBALANCE_DATA`` has a folder ``mnist``, the digits are read from it.
 
 Run:    python experiments/fig2_barcoded.py
@@ -27,7 +28,7 @@ from imbalance.problems import vision
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid
 from imbalance.reporting.experiment import Experiment, main
-from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops
+from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops, quarter_decades
 
 OPTIMIZERS = ("gd+m", "adam")
 SIZES = {  # bits, channels, microbatches
@@ -37,13 +38,13 @@ SIZES = {  # bits, channels, microbatches
 }
 STEPS = {
     "smoke": {"plain": 6, "barcoded": 6, "imbalanced": 6},
-    "laptop": {"plain": 150, "barcoded": 60, "imbalanced": 60},
+    "laptop": {"plain": 200, "barcoded": 90, "imbalanced": 60},
     "paper": {"plain": 300, "barcoded": 300, "imbalanced": 300},
 }
 GRIDS = {  # exponents of the first and last learning rate of GD and of Adam
     "smoke": {kind: ((-1, -1), (-2, -2)) for kind in ("plain", "barcoded", "imbalanced")},
     "laptop": {
-        "plain": ((-2, -1), (-2.5, -1.5)),
+        "plain": ((-2, -1.5), (-2.5, -1.5)),
         "barcoded": ((-1, 0), (-2.5, -1.5)),
         "imbalanced": ((-1, 0), (-2.5, -1.5)),
     },
@@ -88,17 +89,22 @@ def sweeps(scale):
     *_, microbatches = SIZES[scale]
     found = {}
     for kind, problem in problems(scale).items():
-        gd, adam = (half_decades(*grid) for grid in GRIDS[scale][kind])
+        gd, adam = GRIDS[scale][kind]
         steps = STEPS[scale][kind]
         found[kind] = Sweep(
             problem,
-            {"gd+m": gd, "adam": adam},
+            {"gd+m": spaced(scale, kind)(*gd), "adam": half_decades(*adam)},
             steps,
             confirm=Confirm(seeds=SEEDS[scale]),
             stops=linear_stops(steps, 51),
             microbatches=microbatches,
         )
     return found
+
+
+def spaced(scale, kind):
+    """How GD's rates are spaced: closer on plain digits, where a large one soon shakes."""
+    return quarter_decades if (scale, kind) == ("laptop", "plain") else half_decades
 
 
 def best(dataset, kind):
@@ -231,7 +237,7 @@ def claims(dataset):
             f"{both}: the gap, GD - Adam, less that on barcoded digits alone, nats",
             gap["imbalanced"] - gap["barcoded"],
             low=0.0,
-            reason="on one start GD's rate for barcodes alone is one that fits them late",
+            reason="with so few rare classes GD has begun to fit them in the mixture too",
         ),
     ]
     grids = (inside_grid(best(dataset, kind), f"{kind}-best-rates-inside-grid") for kind in WORDS)

@@ -169,8 +169,9 @@ def _flipped(short, words, rank):
         "correlation",
         rank.max(1),
         high=-0.8,
+        reason="on one start of three some of the eight frequency levels change places",
         fixed="after a pilot",
-        section="Appendix",
+        section="Appendix, path of opposite sign",
     )
 
 

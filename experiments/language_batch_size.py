@@ -28,7 +28,7 @@ from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid
 from imbalance.reporting.experiment import Experiment, main
 from imbalance.training.optimizers import ON_MINI_BATCHES
-from imbalance.training.sweep import Confirm, Sweep, linear_stops
+from imbalance.training.sweep import Confirm, Sweep, linear_stops, quarter_decades
 
 NAMES = ("gd+m", "adam")
 SIZES = {  # training tokens, layers, features, positions, columns, steps, rows in a batch
@@ -44,11 +44,6 @@ GRIDS = {  # exponents of the first and last learning rate of SGD and of Adam
 ROWS_AT_ONCE = {"smoke": 64, "laptop": 128, "paper": 512}
 MEASURED_ROWS = {"smoke": None, "laptop": 128, "paper": 1_024}
 SEEDS = {"smoke": (1,), "laptop": (1, 2), "paper": (1, 2)}
-
-
-def quarter_decades(low, high):
-    """Learning rates ``10^low, 10^(low + 1/4), ..., 10^high``."""
-    return tuple(10 ** (k / 4) for k in range(round(4 * low), round(4 * high) + 1))
 
 
 def sweeps(scale):

@@ -27,7 +27,7 @@ from imbalance.problems import language
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid, sign_explains_adam, slug
 from imbalance.reporting.experiment import Experiment, main
-from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops
+from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops, quarter_decades
 
 ROWS = {  # GD, Adam, normalized GD and sign descent; and others
     "without momentum": ("gd", "adam_without_momentum", "normalized_gd", "sign"),
@@ -54,6 +54,7 @@ GRIDS = {  # exponents of the first and last learning rate, at laptop and at pap
     "adagrad": ((-2, -1), (-4, -2)),
     "armijo": ((0, 0), (0, 0)),
 }
+SHARP = {("adam_without_momentum", "laptop")}
 SEEDS = {"smoke": (1,), "laptop": (1, 2), "paper": (1, 2)}
 SECTION = "Appendix, one-layer transformer"
 SHORT = "on so short a text {} to fit rare tokens within these steps"
@@ -75,7 +76,7 @@ def sweeps(scale):
         noisy_evaluation=rate > 0,
     )
     rates = {
-        name: half_decades(first, first if scale == "smoke" else last)
+        name: spaced(name, scale)(first, first if scale == "smoke" else last)
         for name, grids in GRIDS.items()
         for first, last in (grids[scale == "paper"],)
     }
@@ -85,10 +86,15 @@ def sweeps(scale):
             rates,
             steps,
             confirm=Confirm(seeds=SEEDS[scale], steps=tuple({steps, EARLY.get(scale, steps)})),
-            stops=linear_stops(steps, 51),
+            stops=tuple(sorted({*linear_stops(steps, 51), *range(EARLY.get(scale, 0) + 1)})),
             microbatches=microbatches,
         )
     }
+
+
+def spaced(name, scale):
+    """How learning rates are spaced: closer where a rate that shakes stands next to the best."""
+    return quarter_decades if (name, scale) in SHARP else half_decades
 
 
 def best(dataset, words):

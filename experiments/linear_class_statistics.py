@@ -129,7 +129,7 @@ def claims(dataset):
                         rank[:, late:].min(1),
                         low=0.9,
                         fixed="before any run",
-                        section="Appendix",
+                        section="Appendix, gradient and Hessian by class",
                     )
                 )
             said = f"{path}: log-log slope of the {what} by frequency of the level, {at}"
@@ -144,7 +144,7 @@ def claims(dataset):
             start.max(1) / start.min(1),
             high=np.exp(deviations / np.sqrt(12)),
             fixed="arithmetic",
-            section="Appendix",
+            section="Appendix, gradient and Hessian by class",
         )
     )
     return rows

@@ -110,7 +110,7 @@ def claims(dataset):
                 ratio.min(1),
                 low=10.0,
                 fixed="before any run",
-                section="Appendix",
+                section="Appendix, entries of the Hessian",
             )
         )
     return rows

@@ -97,7 +97,7 @@ def claims(dataset):
             rarest_gd.min("step"),
             high=1,
             fixed="before any run",
-            section="Appendix",
+            section="Appendix, predicted probabilities",
         ),
         between(
             "adam-raises-every-level",
@@ -105,7 +105,7 @@ def claims(dataset):
             adam.sel(step=STEPS).min("level"),
             low=20,
             fixed="after a pilot",
-            section="Appendix",
+            section="Appendix, predicted probabilities",
         ),
         between(
             "gd-leaves-rarest-level",
@@ -113,7 +113,7 @@ def claims(dataset):
             rarest_gd.sel(step=STEPS),
             high=2,
             fixed="after a pilot",
-            section="Appendix",
+            section="Appendix, predicted probabilities",
         ),
         reported(
             "adam-lowers-rarest-level-first",

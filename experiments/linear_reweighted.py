@@ -97,20 +97,20 @@ def claims(dataset):
             root / plain,
             high=1.0,
             fixed="before any run",
-            section="Appendix",
+            section="Appendix, reweighted loss",
             percent=True,
         ),
         reported(
             "full-weights-and-gd",
             f"{said} weights 1/π divided by unweighted GD's (the paper: mixed)",
             full / plain,
-            section="Appendix",
+            section="Appendix, reweighted loss",
         ),
         reported(
             "root-weights-and-adam",
             f"{said} weights 1/√π divided by Adam's (the paper: sometimes close or better)",
             root / adam,
-            section="Appendix",
+            section="Appendix, reweighted loss",
         ),
         inside_grid(chosen.sel(weighting=[0.0])),
         inside_grid(

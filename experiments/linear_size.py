@@ -4,11 +4,12 @@ Claim (ours, on Figure 4): the linear problem of size m has 2^m - 1 classes. As 
 paper's 11, gradient descent with momentum falls further behind Adam in the same number of steps,
 overall and in the rarest bucket, and both best learning rates fall, by about a constant factor a
 size. So lines through their logarithms say which rates to expect at m = 11, before it is run:
-``fig4_linear --scale paper`` will confirm or refute them. The gap itself is not continued: it must
-level off, as no loss is far above ln c for long.
+``fig4_linear --scale paper`` will confirm or refute them. Gradient descent's losses are continued
+as shares of ln c, the loss of a uniform prediction: the share rises with m and must level off, so
+that of the largest size is the least to be expected at m = 11.
 
 Each optimizer's rates are searched on one seed; the best by the rule `steady` at step 100 is run on
-two others. Sizes are m = 5 to 8 at laptop scale and 8 to 10 at the paper's.
+two others. Sizes are m = 5 to 9 at laptop scale and 8 to 10 at the paper's.
 
 Run:    python experiments/linear_size.py
 Draws:  figures/linear_size.png
@@ -19,12 +20,12 @@ import numpy as np
 from imbalance.analysis.selection import at_best
 from imbalance.problems import heavy_tailed_linear
 from imbalance.reporting import page, plots
-from imbalance.reporting.claims import between, inside_grid, reported
+from imbalance.reporting.claims import between, inside_grid, reported, slug
 from imbalance.reporting.experiment import Experiment, main
 from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops
 
 OPTIMIZERS = ("gd+m", "adam")
-SIZES = {"smoke": (3, 4), "laptop": (5, 6, 7, 8), "paper": (8, 9, 10)}
+SIZES = {"smoke": (3, 4), "laptop": (5, 6, 7, 8, 9), "paper": (8, 9, 10)}
 STEPS = {"smoke": 20, "laptop": 100, "paper": 150}
 PAPER_SIZE = 11
 
@@ -65,6 +66,13 @@ def of_size(dataset, m):
     """The runs of one size at the best learning rates."""
     one = dataset.sel(m=m).dropna("class", how="all")
     return at_best(one, int(dataset["step"][-1]))
+
+
+def share_of_uniform(dataset, m, variable):
+    """Gradient descent's final loss, overall or in the rarest bucket, of ln c; mean over seeds."""
+    last = of_size(dataset, m).isel(step=-1).sel(optimizer="gd+m")
+    loss = last["loss"] if variable == "loss" else last["bucket_loss"].isel(bucket=-1)
+    return float(loss.mean("seed")) / np.log(2**m - 1)
 
 
 def expected(by_size):
@@ -138,6 +146,17 @@ def claims(dataset):
                 "logarithms, and its slope in decades per m",
                 ", ".join(f"{rate:.2g}" for rate in by_size.values())
                 + f"; {value:.1e}, {slope:.2f}",
+            )
+        )
+    for variable, words in (("loss", "overall loss"), ("rarest", "loss in the rarest bucket")):
+        shares = {m: share_of_uniform(dataset, m, variable) for m in sizes}
+        rows.append(
+            reported(
+                f"gd-{slug(words)}-expected-at-paper-size",
+                f"GD's {words} as a share of ln c at m = {', '.join(map(str, sizes))}; at m = "
+                f"{PAPER_SIZE} by the last of them, nats",
+                ", ".join(f"{share:.2f}" for share in shares.values())
+                + f"; {shares[sizes[-1]] * np.log(2**PAPER_SIZE - 1):.2f}",
             )
         )
     grids = [inside_grid(of_size(dataset, m), f"m{m}-best-rates-inside-grid") for m in sizes]

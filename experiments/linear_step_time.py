@@ -118,7 +118,7 @@ def claims(dataset):
             spread,
             high=0.3,
             fixed="before any run",
-            section="Appendix",
+            section="Appendix, step size and time",
         ),
         reported(
             "same-path-at-stable-rates",

@@ -18,7 +18,7 @@ from imbalance.problems import vision
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid, reported, sign_explains_adam, slug
 from imbalance.reporting.experiment import Experiment, main
-from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops
+from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops, quarter_decades
 
 ROWS = {  # GD, Adam, normalized GD and sign descent
     "without momentum": ("gd", "adam_without_momentum", "normalized_gd", "sign"),
@@ -33,10 +33,10 @@ GRIDS = {  # exponents of the first and last learning rate
     "smoke": {"gd": (-1, -1), "adam": (-2, -2), "gd+m": (-1, -1)},
     "laptop": {
         "gd": (-1.5, -0.5),
-        "adam_without_momentum": (-3, -2),
+        "adam_without_momentum": (-2.75, -2),
         "normalized_gd": (-1.5, -0.5),
-        "sign": (-3.5, -2.5),
-        "gd+m": (-2, -1),
+        "sign": (-3.25, -2.5),
+        "gd+m": (-1.5, -0.75),
         "adam": (-2.5, -1.5),
         "normalized_gd+m": (-1.5, -0.5),
         "sign+m": (-4, -3),
@@ -52,6 +52,7 @@ GRIDS = {  # exponents of the first and last learning rate
         "sign+m": (-6, -4),
     },
 }
+SHARP = ("adam_without_momentum", "sign", "gd+m")  # at laptop scale, by quarters of a decade
 SEEDS = {"smoke": (1,), "laptop": (1, 2), "paper": (1, 2, 3)}
 SECTION = "Appendix"
 WEIGHTINGS = {0.0: "no weights", 0.5: "weights $1/\\sqrt{π}$", 1.0: "weights 1/π"}
@@ -71,7 +72,7 @@ def sweeps(scale):
         names = GRIDS[scale] if weighting == 0 else ("gd+m",)
         found[weighting] = Sweep(
             problem,
-            {name: half_decades(*GRIDS[scale][name]) for name in names},
+            {name: rates(scale, name) for name in names},
             steps,
             confirm=Confirm(seeds=SEEDS[scale]),
             stops=linear_stops(steps, 51),
@@ -79,6 +80,12 @@ def sweeps(scale):
             weighting=weighting,
         )
     return found
+
+
+def rates(scale, name):
+    """Learning rates; closer where a rate that shakes stands next to the best."""
+    spaced = quarter_decades if scale == "laptop" and name in SHARP else half_decades
+    return spaced(*GRIDS[scale][name])
 
 
 def best(dataset, weighting=0.0):

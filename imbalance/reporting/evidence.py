@@ -50,6 +50,16 @@ def keep(dataset: xr.Dataset, path: Path) -> xr.Dataset:
     return datasets.read(path)
 
 
+def behind(name: str, options: Options) -> xr.Dataset:
+    """The dataset that the picture and the claims of an experiment are made of.
+
+    Raises:
+      FileNotFoundError, ValueError: as `datasets.read`.
+    """
+    kept = data_path(name, options)
+    return datasets.read(kept or datasets.dataset_path(name, options.scale, options.results))
+
+
 def _rounded(values: np.ndarray) -> np.ndarray:
     """The nearest float32 numbers that end in zeros, which compress; NaN and infinity stay."""
     drop = 23 - KEPT_BITS

@@ -4,20 +4,31 @@ Makes what is missing of the figures of the paper's main text and of its theorem
 appendices and this project's own as well. A second call draws from stored results.
 """
 
+import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
 import tyro
 
-from imbalance.reporting import overview, workers
+from imbalance.reporting import evidence, workers
 from imbalance.reporting.claims import Claim, claims_table, to_text
-from imbalance.reporting.evidence import kept_claims
+from imbalance.reporting.drawing import Drawer, Drawn, Failed
 from imbalance.reporting.experiment import Experiment, Options, load_experiment, scripts
 from imbalance.reporting.progress import Progress, stop_when_asked
-from imbalance.reporting.work import Work, finish, flops, following, renewed, resolve, seconds, size
+from imbalance.reporting.work import (
+    Work,
+    flops,
+    following,
+    join_runs,
+    renewed,
+    resolve,
+    seconds,
+    size,
+)
 from imbalance.storage import files
 from imbalance.storage.datasets import dataset_path
 from imbalance.storage.store import Store
@@ -55,20 +66,27 @@ def carry_out(experiments: Mapping[Path, Experiment | None], options: Options) -
     if jax.process_count() > 1:
         print("experiments run in one process; start the command on one host.", file=sys.stderr)
         return 1
-    with stop_when_asked() as stopping:
-        return _Command(experiments, options, stopping).run()
+    with contextlib.ExitStack() as stack:
+        stopping = stack.enter_context(stop_when_asked())
+        drawer = None
+        if isinstance(options, ReproduceOptions):
+            every = scripts(options.experiments, every=True)
+            others = [path for path in every if path not in experiments]
+            drawer = stack.enter_context(Drawer(others, options))
+        return _Command(experiments, options, stopping, drawer).run()
 
 
 class _Command:
     """One call of the command line: what it found, and what became of it."""
 
-    def __init__(self, experiments, options: Options, stopping):
+    def __init__(self, experiments, options: Options, stopping, drawer: Drawer | None):
         self.experiments, self.options, self.stopping = experiments, options, stopping
+        self.drawer = drawer
+        self._tell: Callable[[str], None] = partial(print, flush=True)
         self.claims: dict[str, list[Claim]] = {}
         self.failures: dict[str, str] = {}  # cause, by the experiment's name
         self.left: dict[str, set[str]] = {}  # keys still to be made, by the experiment's name
         self.works: dict[str, Work] = {}
-        self.kept: dict[str, list[Claim]] | None = None
         self.expected: dict[str, float] = {}  # operations that are to follow searches
 
     def run(self) -> int:
@@ -76,6 +94,9 @@ class _Command:
             if self.stopping():
                 return self._end()
             self._attempt(path.stem, lambda p=path, e=experiment: self._plan(p, e))
+            if path.stem in self.works and not self.left[path.stem]:
+                self._finish_if_whole(self.works[path.stem])  # drawn while the next is planned
+                self._collect()
         works = list(self.works.values())
         try:
             self._prepare(works)
@@ -86,11 +107,11 @@ class _Command:
         self._announce(works, jobs)
         self.expected = {work.name: following(work) for work in works}
         self.progress = Progress(flops(works))
+        self._tell = self.progress.tell
         try:
-            for work in works:
-                self._finish_if_whole(work)
             if any(self.left.values()):
                 workers.make(works, self.options, jobs, self._told, self.stopping)
+            self._collect(wait=not self.stopping())
         finally:
             self.progress.close()
         return self._end()
@@ -117,6 +138,8 @@ class _Command:
         """Do something for an experiment; what fails is told, and the others go on."""
         try:
             action()
+        except Failed as error:
+            self._failed(name, *error.args)
         except Exception as error:
             self._failed(name, *workers.explained(error))
 
@@ -179,7 +202,8 @@ class _Command:
             path, cause, trace = value
             self._failed(Path(path).stem, cause, trace)
         elif kind == "lost":
-            self.progress.tell(f"{value}; the others go on.")
+            self._tell(f"{value}; the others go on.")
+        self._collect()
 
     def _stored(self, keys: Sequence[str], counted: bool) -> None:
         """Runs are there; what another command made counts as progress once."""
@@ -199,7 +223,7 @@ class _Command:
             self._attempt(work.name, lambda: self._go_on(work))
             return
         if work.absent:
-            self.progress.tell(
+            self._tell(
                 f"{work.name}: not drawn yet, these are still to be run: {', '.join(work.absent)}"
             )
             return
@@ -219,24 +243,31 @@ class _Command:
         self._finish_if_whole(work)
 
     def _finish(self, work: Work) -> None:
-        self.claims[work.name], path = finish(work, self.options)
-        self.progress.tell(f"drew {path}")
-        if isinstance(self.options, ReproduceOptions):
-            self._write_claims(self.options)
-            if work.name in overview.SOURCES:
-                overview.draw_from_kept(self.options)
+        join_runs(work, self.options)
+        if self.drawer:
+            self.drawer.draw(work.path)
+        else:
+            dataset = evidence.behind(work.name, self.options)
+            self._show(work.name, evidence.draw(work.experiment, dataset, self.options))
 
-    def _write_claims(self, options: ReproduceOptions) -> None:
-        folder = options.results if options.scale == "smoke" else options.figure_path("x").parent
-        name = "CLAIMS-smoke.md" if options.scale == "smoke" else "CLAIMS.md"
-        if self.kept is None:  # of experiments that this command leaves alone
-            every = scripts(options.experiments, every=True)
-            others = [path for path in every if path not in self.experiments]
-            self.kept = kept_claims(others, options)
+    def _collect(self, wait: bool = False) -> None:
+        """Show what has been drawn by now, or wait for all."""
+        for name, drawn in self.drawer.drawn(wait) if self.drawer else ():
+            self._attempt(name, lambda n=name, d=drawn: self._show(n, d.result()))
+
+    def _show(self, name: str, drawn: Drawn) -> None:
+        self.claims[name], path = drawn
+        self._tell(f"drew {path}")
+        if self.drawer:
+            self._write_claims(self.drawer.claims_of_others())
+
+    def _write_claims(self, others: Mapping[str, list[Claim]]) -> None:
+        smoke = self.options.scale == "smoke"
+        folder = self.options.results if smoke else self.options.figure_path("x").parent
         ordered = {name: self.claims[name] for name in self.works if name in self.claims}
-        text = claims_table({**ordered, **self.kept}, options.scale)
-        files.write_as_it_is(folder / name, text.encode())
-        self.table = folder / name
+        text = claims_table({**ordered, **others}, self.options.scale)
+        self.table = folder / ("CLAIMS-smoke.md" if smoke else "CLAIMS.md")
+        files.write_as_it_is(self.table, text.encode())
 
     def _end(self) -> int:
         for name, group in self.claims.items():

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import xarray as xr
 
 from imbalance.reporting import evidence
-from imbalance.reporting.claims import Claim
 from imbalance.reporting.experiment import Experiment, Options
 from imbalance.storage import datasets, files, joining
 from imbalance.storage.store import Store
@@ -171,16 +170,15 @@ def _speed() -> float:
     return 2 * 1024**3 / best
 
 
-def finish(work: Work, options: Options) -> tuple[list[Claim], Path]:
-    """Join the runs, keep what is shown of them, draw the figure and check the claims.
+def join_runs(work: Work, options: Options) -> None:
+    """Join the runs, and keep what is shown of them beside the pictures.
 
     Raises:
-      Exception: whatever drawing or checking raises.
+      OSError: if it cannot be written.
     """
     dataset, place = _dataset(work, options), evidence.data_path(work.name, options)
     if place is not None:
-        dataset = evidence.keep(dataset, place)
-    return evidence.draw(work.experiment, dataset, options)
+        evidence.keep(dataset, place)
 
 
 def _dataset(work: Work, options: Options) -> xr.Dataset:

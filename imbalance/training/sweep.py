@@ -26,6 +26,16 @@ def half_decades(low: float, high: float) -> tuple[float, ...]:
     return tuple(10 ** (k / 2) for k in range(round(2 * low), round(2 * high) + 1))
 
 
+def quarter_decades(low: float, high: float) -> tuple[float, ...]:
+    """Learning rates ``10^low, 10^(low + 1/4), ..., 10^high``; exponents are multiples of 1/4.
+
+    For where half a decade is too coarse: the best rate would stand next to one that shakes.
+    """
+    if (4 * low) % 1 or (4 * high) % 1 or high < low:
+        raise ValueError(f"quarter_decades({low}, {high}): give multiples of 1/4 with low <= high.")
+    return tuple(10 ** (k / 4) for k in range(round(4 * low), round(4 * high) + 1))
+
+
 def linear_stops(steps: int, count: int) -> tuple[int, ...]:
     """About ``count`` evenly spaced stops from 0 to ``steps``, both included."""
     return tuple(
