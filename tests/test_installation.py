@@ -104,7 +104,13 @@ def test_the_wheel_and_numpy_run_the_first_example_of_the_readme(tmp_path):
     )
     # -I and -S: no environment, no folder of this checkout, no library but those in `site`.
     found = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({str(site)!r})\n{example}"],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path.append({str(site)!r})\n{example}",
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,
