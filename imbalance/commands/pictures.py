@@ -47,14 +47,16 @@ def rank_picture(
     bucket = buckets.bucket_of_class[rank_order(counts)[shown]]
     colour = matplotlib.colormaps["viridis"](bucket / max(1, buckets.num_buckets - 1))
     by_rank.scatter(ranked.rank[shown], ranked.count[shown], c=colour, s=6, linewidths=0)
+    highest = ranked.count.max()
     if fit is not None:
         rank = np.geomspace(fit.first_rank, fit.first_rank + fit.num_classes - 1, 100)
         every = np.arange(fit.first_rank, fit.first_rank + fit.num_classes)
         scale = fit.num_examples / np.sum(every**-fit.exponent)
         label = f"maximum likelihood, exponent {fit.exponent:.2f}"
         by_rank.plot(rank, scale * rank**-fit.exponent, "k--", linewidth=1, label=label)
+        highest = max(highest, scale * fit.first_rank**-fit.exponent)
     by_rank.set(xscale="log", yscale="log", xlabel="rank of class", ylabel="examples")
-    by_rank.set_ylim(0.7 * ranked.count.min(), 1.5 * ranked.count.max())
+    by_rank.set_ylim(0.7 * ranked.count.min(), 1.5 * highest)
     by_rank.set_title("Examples of each class")
     by_share.scatter(
         ranked.rank[shown], ranked.cumulative_share[shown], c=colour, s=6, linewidths=0
