@@ -49,6 +49,7 @@ class Engine:
       track: what every step reports of the loss it computes anyway.
       precision: of matrix products on accelerators. "highest" is full float32, which gradient
         descent at the edge of stability needs; "tensorfloat32" or "bfloat16" are faster.
+      laid: sharding of the rows that a step draws, where there are several devices.
     """
 
     task: Task
@@ -57,6 +58,7 @@ class Engine:
     in_order: bool = False
     track: Track = total
     precision: str = "highest"
+    laid: Any = None
 
 
 class Data(NamedTuple):
@@ -264,4 +266,5 @@ def _draw(engine: Engine, key: jax.Array, step: jax.Array, data: Data) -> Batch:
 
     batch = jax.tree.map(take, data.batch)
     inside = inside.reshape(-1, each, *(1,) * (batch.weight.ndim - 2))
-    return batch._replace(weight=jnp.where(inside, batch.weight, 0))
+    batch = batch._replace(weight=jnp.where(inside, batch.weight, 0))
+    return batch if engine.laid is None else jax.lax.with_sharding_constraint(batch, engine.laid)

@@ -15,8 +15,9 @@ from imbalance.analysis.selection import DIVERGED
 from imbalance.storage import files
 from imbalance.storage.datasets import FINISHED
 from imbalance.training import memory
+from imbalance.training.devices import Layout, place
 from imbalance.training.engine import MAX_STRIDE, Data, State, microbatched
-from imbalance.training.plan import Plan, Programs, Rows, Run, over_devices, place
+from imbalance.training.plan import Plan, Programs, Rows, Run
 
 SECONDS_A_CALL = 0.5  # how long the device works between two looks at the clock
 CHECKPOINT_SECONDS = 120.0  # what a kill may cost
@@ -52,7 +53,7 @@ class Maker:
     """
 
     watch: Watch = field(default_factory=Watch)
-    _rows: tuple[Any, int, Rows] | None = None
+    _rows: tuple[Any, int, Layout | None, Rows] | None = None
     _programs: tuple[Plan, int, Programs] | None = None
 
     def make(self, group: Sequence[Run], checkpoint: Path | None = None) -> list[Arrays]:
@@ -67,9 +68,7 @@ class Maker:
           Stopped: when `Watch.stopping` says so; the checkpoint is saved.
         """
         plan, seed = group[0].plan, group[0].seed
-        devices = len(jax.devices())
-        rates = [run.learning_rate for run in group]
-        rates += [rates[-1]] * (-len(rates) % devices)  # so that all devices have as many
+        rates, laid = [run.learning_rate for run in group], plan.layout(len(group))
         programs = self._of(plan, len(rates))
         memory.check(
             f"{plan.problem.name} {dict(plan.problem.settings)}: {len(group)} run(s) of "
@@ -77,11 +76,11 @@ class Maker:
             memory.needed(programs.advance.compiled()),
             self.watch.workers,
         )
-        rows = self._data(plan, seed)
+        rows = self._data(plan, seed, laid)
         start = programs.start.compiled()(
             jax.random.key(np.uint32(seed)), jnp.asarray(rates, jnp.float32)
         )
-        progress = _Walk(group[0], place(start), len(rates))
+        progress = _Walk(group[0], place(start, laid), laid)
         if checkpoint is not None:
             progress = _resumed(progress, checkpoint)
             self.watch.report(progress.step * plan.sweep.flops_per_step * len(group))
@@ -94,38 +93,43 @@ class Maker:
             self._programs = (plan, number, found)
         return self._programs[2]
 
-    def _data(self, plan: Plan, seed: int) -> Rows:
+    def _data(self, plan: Plan, seed: int, laid: Layout | None) -> Rows:
         of_seed = seed if plan.problem.data_by_seed else 0
         known = self._rows
-        if known is None or known[0] is not plan.sweep or known[1] != of_seed:
+        if known is None or known[0] is not plan.sweep or known[1:3] != (of_seed, laid):
             self._rows = known = None  # before others are made: two may not fit
-            self._rows = known = (plan.sweep, of_seed, _to_device(plan, of_seed))
-        return known[2]
+            self._rows = known = (plan.sweep, of_seed, laid, _to_device(plan, of_seed, laid))
+        return known[3]
 
 
-def _to_device(plan: Plan, seed: int) -> Rows:
-    """The data of a seed in microbatches, the same on every device."""
+def _to_device(plan: Plan, seed: int, laid: Layout | None) -> Rows:
+    """The data of a seed in microbatches, on the devices of their layout."""
     problem, each = plan.problem, plan.microbatch_rows
+    where = laid and plan.rows_layout(laid)
 
-    def cut(batch: Any) -> Data:
+    def cut(batch: Any, where: Data | None) -> Data:
         parts = -(-len(batch.weight) // each)
-        return jax.device_put(microbatched(batch, parts, each), over_devices())
+        return jax.device_put(microbatched(batch, parts, each), where)
 
     batch = problem.batch(seed)
-    training = measured = cut(batch)
+    training = measured = cut(batch, where and where.training)
     number = plan.sweep.measured_rows
     if number is not None:
         chosen = np.linspace(0, problem.num_rows - 1, number).round().astype(int)
-        measured = cut(jax.tree.map(lambda leaf: np.asarray(leaf)[chosen], batch))
-    validation = cut(problem.validation(seed)) if plan.validated else None
+        batch = jax.tree.map(lambda leaf: np.asarray(leaf)[chosen], batch)
+    if number is not None or (where and where.training is not where.measured):
+        measured = cut(batch, where and where.measured)
+    held = problem.validation(seed) if plan.validated else None
+    validation = None if held is None else cut(held, where and where.validation)
     return Rows(training, measured, validation)
 
 
 class _Walk:
     """A run on its way: its state, and what was measured so far."""
 
-    def __init__(self, run: Run, state: State, number: int):
-        self.key, self.state = run.key, state
+    def __init__(self, run: Run, state: State, laid: Layout | None):
+        self.key, self.state, self.laid = run.key, state, laid
+        number = len(state.learning_rate)
         self.train_loss = np.full((run.plan.steps, number), np.nan, np.float32)
         self.found: dict[str, list[np.ndarray]] = {}
         self.step, self.measured = 0, -1  # steps taken; the last step at which all was measured
@@ -164,7 +168,7 @@ class _Walk:
             if not same or stored["key"].item() != self.key:
                 raise ValueError("the checkpoint is of another run")
             state = tree.unflatten([jnp.asarray(x) for x in leaves])
-            self.state = place(state._replace(key=jax.random.wrap_key_data(state.key)))
+            self.state = place(state._replace(key=jax.random.wrap_key_data(state.key)), self.laid)
             self.train_loss = stored["train_loss"].copy()
             names = [name for name in stored.files if name.startswith("found ")]
             self.found = {name[6:]: list(stored[name]) for name in names}

@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -22,14 +22,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from imbalance.probes import Probe, loss_by_bucket
 from imbalance.problems.objective import Objective
 from imbalance.problems.problem import Problem, digest_of
-from imbalance.problems.tasks import Leaf
 from imbalance.training import engine as walk
-from imbalance.training.engine import Data, Engine, State
+from imbalance.training.devices import Layout, layout, shapes_on, state_layout
+from imbalance.training.engine import Data, Engine
 from imbalance.training.optimizers import Optimizer, optimizer_named
 from imbalance.training.sweep import Sweep, default_stops
 
@@ -52,11 +51,14 @@ class Traced:
     optimizer whose attributes have changed since is traced as it is now.
     """
 
-    def __init__(self, function: Callable, *shapes: Any, donate: tuple[int, ...] = ()):
+    def __init__(
+        self, function: Callable, *shapes: Any, donate: tuple[int, ...] = (), laid: Any = None
+    ):
         def anew(*arguments):
             return function(*arguments)
 
-        self._traced = jax.jit(anew, donate_argnums=donate).trace(*shapes)
+        options = {} if laid is None else {"out_shardings": laid}
+        self._traced = jax.jit(anew, donate_argnums=donate, **options).trace(*shapes)
         self.out_shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._traced.out_info
         )
@@ -163,24 +165,39 @@ class Plan:
 
         return Data(jax.tree.map(cut, batch), jax.ShapeDtypeStruct((), jnp.int32))
 
+    def layout(self, number: int) -> Layout | None:
+        """How so many runs and their data lie over devices; None: there is one device."""
+        return layout(number, self.microbatch_rows)
+
+    def rows_layout(self, laid: Layout) -> Rows:
+        """How data lie over devices: by rows, but the same on all where each step draws some."""
+        by_row = Data(laid.rows, laid.whole)
+        training = by_row if self.engine.batch_size is None else Data(laid.whole, laid.whole)
+        return Rows(training, by_row, by_row if self.validated else None)
+
     def programs(self, number: int = 1) -> Programs:
         """The programs of ``number`` runs at once, traced."""
         engine, rows = self.engine, self.row_shapes
-        laid, whole = over_devices(0 if number > 1 else None), over_devices()
+        laid = self.layout(number)
+        whole = None if laid is None else laid.whole
+        if laid is not None:
+            engine = replace(engine, laid=laid.rows)
+            rows = shapes_on(rows, self.rows_layout(laid))
         key = jax.eval_shape(lambda: jax.random.key(0))
         start = Traced(
             partial(walk.start, engine), key, jax.ShapeDtypeStruct((number,), jnp.float32)
         )
-        state = _placed_state(start.out_shapes, laid, whole)
-        rows = jax.tree.map(partial(_placed, sharding=whole), rows)
+        states = state_layout(start.out_shapes, laid)
+        state = shapes_on(start.out_shapes, states)
         objective = jax.tree.map(
-            lambda leaf: _placed(jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float32), whole),
+            lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float32, sharding=whole),
             self.objective,
         )
         advance = Traced(
             partial(walk.advance, engine),
             *(state, rows.training, objective, jax.ShapeDtypeStruct((), jnp.int32)),
             donate=(0,),
+            laid=laid and (states, whole),
         )
         if number not in self.probes:
             self.probes[number] = tuple(
@@ -188,6 +205,7 @@ class Plan:
                     partial(walk.measure, engine, probe.measure),
                     *(state.params, state.alive),
                     rows.validation if probe.validation else rows.measured,
+                    laid=whole,
                 )
                 for probe, _ in self.measurements
             )
@@ -304,41 +322,6 @@ def run_alone() -> bool:
     of one optimizer share a program, in which sums may be ordered otherwise.
     """
     return jax.default_backend() == "cpu" and len(jax.devices()) == 1
-
-
-def over_devices(axis: int | None = None) -> NamedSharding | None:
-    """Runs laid over all devices along an axis, or the same everywhere; None: there is only one."""
-    devices = jax.devices()
-    if len(devices) == 1:
-        return None
-    mesh = jax.make_mesh((len(devices),), ("run",), axis_types=(AxisType.Auto,))
-    return NamedSharding(mesh, PartitionSpec(*() if axis is None else (None,) * axis + ("run",)))
-
-
-def place(state: State) -> State:
-    """A state of several runs on all devices."""
-    laid, whole = over_devices(0), over_devices()
-    if laid is None:
-        return state
-    shapes = _placed_state(state, laid, whole)
-    return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, shapes))
-
-
-def _placed_state(state: State, laid: Any, whole: Any) -> State:
-    """Shapes of a state: along runs as ``laid``, else as ``whole``."""
-    of_runs = partial(jax.tree.map, partial(_placed, sharding=laid))
-    return State(
-        params=of_runs(state.params),
-        opt_state=of_runs(state.opt_state),
-        learning_rate=of_runs(state.learning_rate),
-        alive=of_runs(state.alive),
-        key=_placed(state.key, whole),
-        step=_placed(state.step, whole),
-    )
-
-
-def _placed(leaf: Leaf, sharding: Any) -> Any:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _fingerprint(closed: ClosedJaxpr) -> list[str]:
