@@ -13,6 +13,7 @@ import pytest
 from imbalance.problems import language
 from imbalance.reporting.experiment import Options, load_experiment
 from imbalance.reporting.reproduce import carry_out
+from imbalance.training.plan import plans, runs
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
@@ -115,6 +116,19 @@ def test_the_table_of_the_papers_sizes_is_true(sizes, sweeps, name):
     ]
     assert len(found) == 1
     assert found[0].startswith(row)
+
+
+def test_what_is_said_to_be_run_already_is_the_same_at_laptop_scale():
+    lines = (ROOT / "docs" / "paper.md").read_text("utf-8").splitlines()
+    said = [line.split("`")[1] for line in lines if "| yes: laptop scale is the same" in line]
+    assert "fig6_quadratic" in said
+    for name in said:
+        experiment = load_experiment(ROOT / "experiments" / f"{name}.py")
+        paper, laptop = (
+            {run.key for sweep in experiment.sweeps(scale).values() for run in runs(plans(sweep))}
+            for scale in ("paper", "laptop")
+        )
+        assert paper == laptop
 
 
 @pytest.mark.parametrize(
