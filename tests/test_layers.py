@@ -52,7 +52,7 @@ LAYERS: dict[str, Row] = {
         {"accelerate", "lightning", "pytorch_lightning", "torch", "transformers"},
     ),
     "commands": (
-        {"analysis", "reporting", "storage"},
+        {"analysis", "data", "reporting", "storage"},
         {"matplotlib", "pandas", "tyro", "xarray"},
     ),
 }
