@@ -11,7 +11,7 @@ channels and 60 steps, twice the steps in which Adam halves the loss of both hal
 images alone and 200 on plain ones, until gradient descent fits them); the paper has MNIST, 10 bits
 (10,240 rare classes) and 300 steps. With so few rare classes gradient descent begins to fit them
 before the end, at rates at which its loss shakes on the way.
-Where ``IMBALANCE_DATA`` has a folder ``mnist``, the digits are read from it.
+Where ``IMBALANCE_DATA`` has a folder ``mnist``, the digits are read from it; paper scale needs it.
 
 Run:    python experiments/fig2_barcoded.py
 Draws:  figures/fig2_barcoded.png
@@ -23,7 +23,7 @@ import numpy as np
 
 from imbalance.analysis.selection import at_best
 from imbalance.data import images
-from imbalance.data.folders import real_data
+from imbalance.data.folders import paper_data, real_data
 from imbalance.problems import vision
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import between, inside_grid
@@ -50,10 +50,11 @@ GRIDS = {  # exponents of the first and last learning rate of GD and of Adam
     },
     "paper": {
         "plain": ((-3, 0), (-4.5, -1.5)),
-        "barcoded": ((-2, 2), (-4.5, -1.5)),
-        "imbalanced": ((-3, 0), (-4.5, -1.5)),
+        "barcoded": ((-2, 2), (-3, -1)),
+        "imbalanced": ((-5, 0), (-4, -1)),
     },
 }
+STOPS = {"smoke": 51, "laptop": 51, "paper": 301}
 SEEDS = {"smoke": (1,), "laptop": (1, 2), "paper": (1, 2, 3)}
 WORDS = {
     "plain": "digits",
@@ -66,7 +67,9 @@ WORDS = {
 def digits(scale):
     """Plain digits, as many as there will be barcoded ones."""
     per_class = 5 * 2 ** SIZES[scale][0]
-    folder = real_data("mnist") if scale != "smoke" else None
+    folder = None
+    if scale != "smoke":
+        folder = paper_data("mnist") if scale == "paper" else real_data("mnist")
     if folder:
         found = vision.mnist(folder, min(50_000, 10 * per_class))
     else:
@@ -96,7 +99,7 @@ def sweeps(scale):
             {"gd+m": spaced(scale, kind)(*gd), "adam": half_decades(*adam)},
             steps,
             confirm=Confirm(seeds=SEEDS[scale]),
-            stops=linear_stops(steps, 51),
+            stops=linear_stops(steps, STOPS[scale]),
             microbatches=microbatches,
         )
     return found

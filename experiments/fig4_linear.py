@@ -32,6 +32,7 @@ OPTIMIZERS = ("gd+m", "adam")
 SECTION = "Figure 4"
 STEPS = {"smoke": 20, "laptop": 150, "paper": 150}
 HORIZON = {"smoke": 20, "laptop": 100, "paper": 150}  # at which learning rates are chosen
+STOPS = {"smoke": 76, "laptop": 76, "paper": 151}
 TABLE = {  # m -> n, d, c, largest and smallest share of a class, entropy: see docs/method.md
     7: (896, 1024, 127, 1 / 7, 2 / 896, 4.025),
     8: (2048, 2304, 255, 1 / 8, 2 / 2048, 4.505),
@@ -49,12 +50,12 @@ def sweeps(scale):
     m, gd, adam = {
         "smoke": (4, (-3, -1), (-4, -2)),
         "laptop": (8, (-2.5, -1), (-3.5, -2)),
-        "paper": (11, (-3.5, -2), (-4.5, -3)),
+        "paper": (11, (-4, -1), (-5, -3)),
     }[scale]
     rates = {"gd+m": half_decades(*gd), "adam": half_decades(*adam)}
     steps, horizon = STEPS[scale], HORIZON[scale]
     confirm = Confirm(steps=tuple({horizon, steps}))
-    stops = linear_stops(steps, 76)
+    stops = linear_stops(steps, STOPS[scale])
     return {"": Sweep(heavy_tailed_linear(m), rates, steps, confirm=confirm, stops=stops)}
 
 

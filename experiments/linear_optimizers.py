@@ -27,9 +27,9 @@ SECTION = "Appendix, more optimizers"
 GRIDS = {  # exponents of learning rates at laptop scale, and at the paper's m = 11
     "gd": ((-2.5, -1), (-3, -1)),
     "adam_without_momentum": ((-3.5, -2), (-5, -3)),
-    "normalized_gd": ((-2, -0.5), (-3, -1)),
+    "normalized_gd": ((-2, -0.5), (-3, 0)),
     "sign": ((-4.5, -3), (-6, -4)),
-    "gd+m": ((-2.5, -1), (-3, -1)),
+    "gd+m": ((-2.5, -1), (-4, -1)),
     "adam": ((-3.5, -2), (-5, -3)),
     "normalized_gd+m": ((-2.5, -1), (-3, -1)),
     "sign+m": ((-5, -3.5), (-6, -4)),
@@ -58,7 +58,8 @@ def sweeps(scale):
     m, (steps, early) = {"smoke": 4, "laptop": 7, "paper": 11}[scale], HORIZONS[scale]
     grids = {name: half_decades(*grid[scale == "paper"]) for name, grid in GRIDS.items()}
     # Every row has points enough up to its own horizon.
-    stops = tuple(sorted({*linear_stops(steps, 51), *linear_stops(early, min(early + 1, 51))}))
+    every = 501 if scale == "paper" else 51
+    stops = tuple(sorted({*linear_stops(steps, every), *linear_stops(early, min(early + 1, 51))}))
     confirm = Confirm(steps=tuple({steps, early}))
     return {"": Sweep(heavy_tailed_linear(m), grids, steps, confirm=confirm, stops=stops)}
 

@@ -23,8 +23,9 @@ DASHES = {0.0: "-", 0.5: "-.", 1.0: ":"}
 GRIDS = {  # m, steps, exponents of learning rates: Adam, then GD with each weighting
     "smoke": (4, 16, (-3, -2), (-2, -1), (-2, -1), (-1, 0)),
     "laptop": (7, 300, (-3, -2), (-2, -1), (-1.5, -0.5), (-0.5, 0.5)),
-    "paper": (11, 1000, (-4.5, -3), (-3.5, -2), (-2.5, -1), (-1, 0.5)),
+    "paper": (11, 1000, (-5, -3), (-4, -1), (-3, 0), (-2, 1)),
 }
+STOPS = {"smoke": 51, "laptop": 51, "paper": 1_001}
 
 
 def sweeps(scale):
@@ -41,7 +42,7 @@ def sweeps(scale):
             rates,
             steps,
             confirm=Confirm(),
-            stops=linear_stops(steps, 51),
+            stops=linear_stops(steps, STOPS[scale]),
             weighting=weighting,
         )
     return swept

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imbalance.data.folders import real_data
+from imbalance.data.folders import paper_data, real_data
 from imbalance.data.tokenizing import BytePairs
 from imbalance.data.zipf import power_law_counts
 from imbalance.models.transformer import post_norm
@@ -116,6 +116,24 @@ def test_a_folder_of_text_is_read(tmp_path):
     assert (corpus.validation == 0).sum() == 9  # d is unknown
 
 
+def test_a_tiny_corpus_learns_the_validation_text_in_the_vocabulary_of_the_training_text(tmp_path):
+    """As TinyPTB: the head has the classes of the whole text, and fewer of them occur."""
+    for name, text in (("train", "a b a c a\n"), ("valid", "c b c\n"), ("test", "a d\n")):
+        (tmp_path / f"ptb.{name}.txt").write_text(text * 10)
+    whole, corpus = (
+        read(tmp_path, cache=tmp_path / "cache")
+        for read in (language.text_folder, language.tiny_folder)
+    )
+    assert corpus.num_classes == whole.num_classes == 4  # <unk>, a, b, c
+    assert corpus.name == f"tiny {tmp_path.name}"
+    np.testing.assert_array_equal(corpus.train, whole.validation)
+    np.testing.assert_array_equal(np.bincount(corpus.train), [0, 0, 10, 20])
+    np.testing.assert_array_equal(np.bincount(corpus.validation), [10, 10])
+    (tmp_path / "ptb.test.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="has no test text; give a folder with one"):
+        language.tiny_folder(tmp_path)
+
+
 def test_a_model_of_another_vocabulary_is_refused(corpus):
     with pytest.raises(ValueError, match="a model of 12 classes .* 'synthetic', which has 11"):
         language.next_token_problem(corpus, post_norm(12), 4)
@@ -131,3 +149,18 @@ def test_real_data_are_where_the_variable_says(tmp_path, monkeypatch):
     monkeypatch.setenv("IMBALANCE_DATA", str(tmp_path / "nothing"))
     with pytest.raises(FileNotFoundError, match="nothing', which is not a folder"):
         real_data("mnist")
+
+
+def test_what_the_papers_size_lacks_is_told_with_its_looks_and_its_source(tmp_path, monkeypatch):
+    monkeypatch.delenv("IMBALANCE_DATA", raising=False)
+    with pytest.raises(FileNotFoundError) as error:
+        paper_data("ptb")
+    said = str(error.value)
+    assert "needs ptb, and IMBALANCE_DATA is not set; set it to a folder with ptb/ in it" in said
+    for words in ("ptb.train.txt, ptb.valid.txt and ptb.test.txt", "simple-examples", "data.md"):
+        assert words in said
+    monkeypatch.setenv("IMBALANCE_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=f"needs wikitext-103, and {tmp_path} has no folde"):
+        paper_data("wikitext-103")
+    (tmp_path / "ptb").mkdir()
+    assert paper_data("ptb") == tmp_path / "ptb"

@@ -182,13 +182,25 @@ def test_adam_without_momentum_keeps_no_first_moment():
     assert len([leaf for leaf in jax.tree.leaves(state) if leaf.shape == (3,)]) == 1
 
 
-def test_decay_is_of_matrices_and_not_of_biases():
-    params = {"weight": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+def test_decay_is_of_matrices_and_not_of_biases_embeddings_and_norms():
+    matrix = jnp.ones((2, 2))
+    params = {
+        "weight": matrix,
+        "bias": jnp.ones(2),
+        "embedding": matrix,
+        "blocks": [
+            {"mlp_in": matrix, "norm_mlp": {"weight": matrix}, "Embedding_0": {"w": matrix}}
+        ],
+    }
     transform = adamw(0.1, weight_decay=0.5)
     none = jax.tree.map(jnp.zeros_like, params)
     updates, _ = transform.update(none, transform.init(params), params)
-    np.testing.assert_allclose(updates["weight"], -0.1 * 0.5, rtol=SAME)
-    np.testing.assert_array_equal(updates["bias"], 0)
+    block = updates["blocks"][0]
+    for decayed in (updates["weight"], block["mlp_in"]):
+        np.testing.assert_allclose(decayed, -0.1 * 0.5, rtol=SAME)
+    kept = (updates["bias"], updates["embedding"], block["norm_mlp"], block["Embedding_0"])
+    for leaf in jax.tree.leaves(kept):
+        np.testing.assert_array_equal(leaf, 0)
 
 
 @pytest.mark.parametrize(

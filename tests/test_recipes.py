@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ BLOCKS = {
     for title, section in SECTIONS.items()
     if "```python" in section
 }
-OPTIONAL = ("torch", "transformers")
+OPTIONAL = ("torch",)
 QUICK = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
@@ -258,75 +258,6 @@ def test_pytorch_in_two_processes():
     for i in range(2):
         with np.load(f"{i}.npz") as found:  # both processes train on all examples
             np.testing.assert_array_equal(found["count"], 2 * class_counts(found["label"], 50))
-
-
-def stub_of_transformers(torch):
-    """What the block uses of transformers, which is not installed for tests.
-
-    As in transformers 5.23: `compute_loss` of every batch, gradients over several of them, and
-    `log` with the mean loss since the last time; at the end, a log without it.
-    """
-
-    class Trainer:
-        def __init__(self, model, args, train_dataset):
-            self.model, self.args, self.train_dataset = model, args, train_dataset
-            self.state = SimpleNamespace(log_history=[])
-
-        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            outputs = model(input_ids=inputs.pop("input_ids"), labels=inputs.pop("labels"))
-            return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
-
-        def log(self, logs, start_time=None):
-            self.state.log_history.append(logs)
-
-        def train(self):
-            args, seen = self.args, []
-            optimizer = torch.optim.AdamW(self.model.parameters(), args.learning_rate)
-            rows = self.train_dataset * args.num_train_epochs
-            for i in range(0, len(rows), args.per_device_train_batch_size):
-                batch = rows[i : i + args.per_device_train_batch_size]
-                inputs = {name: torch.stack([row[name] for row in batch]) for name in batch[0]}
-                loss = self.compute_loss(self.model, inputs, num_items_in_batch=None)
-                (loss / args.gradient_accumulation_steps).backward()
-                seen.append(loss.item())
-                if len(seen) % args.gradient_accumulation_steps == 0:
-                    optimizer.step()
-                    optimizer.zero_grad()
-                if len(seen) == args.logging_steps * args.gradient_accumulation_steps:
-                    self.log({"loss": np.mean(seen)})
-                    seen.clear()
-            self.log({"train_loss": 0.0})
-
-    module = ModuleType("transformers")
-    module.Trainer, module.TrainingArguments = Trainer, SimpleNamespace
-    return module
-
-
-@pytest.mark.parametrize("stubbed", [True, False], ids=["stub", "installed"])
-def test_hugging_face_trainer(stubbed, torch, monkeypatch):
-    if stubbed:
-        monkeypatch.setitem(sys.modules, "transformers", stub_of_transformers(torch))
-    torch.manual_seed(0)
-    r = run_block("Hugging Face Trainer")
-    logs = [log for log in r.trainer.state.log_history if "loss" in log]
-    assert len(logs) == 3
-    mass = r.buckets.num_examples / r.counts.sum()
-    for log in logs:  # what was seen is what was trained: one window an epoch, of all labels
-        means = np.array([log[f"loss_bucket_{b}"] for b in range(4)])
-        assert means @ mass == pytest.approx(float(log["loss"]), abs=1e-3)
-    assert np.argmax(means) == 3 and means[3] > means[0] + 0.3  # in the last epoch
-    assert float(logs[2]["loss"]) < float(logs[0]["loss"])
-    assert r.trainer.window.count.sum() == 0  # a new one after the last log
-
-    inputs = {"input_ids": r.token[:2], "labels": r.label[:2]}
-    with torch.no_grad():
-        loss = r.trainer.compute_loss(r.trainer.model.train(), dict(inputs))
-        window = r.trainer.window
-        np.testing.assert_array_equal(window.count, class_counts(r.token[:2, 1:-2].flatten(), 100))
-        assert window.ignored == 4 and window.overall == pytest.approx(loss.item(), rel=1e-6)
-        evaluated = r.trainer.compute_loss(r.trainer.model.eval(), dict(inputs), True)
-    assert evaluated[0].item() == pytest.approx(loss.item()) and "logits" in evaluated[1]
-    assert window.count.sum() == 26  # evaluation is not counted
 
 
 def test_gradient_norms_by_class(torch):

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from imbalance.data.text import (
     standard_library_docstrings,
     text_files,
 )
-from imbalance.data.tokenizing import BytePairFiles, BytePairs, Unigram, Words
+from imbalance.data.tokenizing import BytePairFiles, BytePairs, SentencePieces, Unigram, Words
 from imbalance.data.vocabulary import Vocabulary
 from imbalance.data.windows import columns, windows
 
@@ -392,10 +393,13 @@ def sample():
 
 @pytest.fixture(scope="module")
 def trained(sample):
-    return {t: [t.fit(pieces(sample)) for _ in range(2)] for t in (BytePairs(400), Unigram(400))}
+    return {t: [t.fit(pieces(sample)) for _ in range(2)] for t in TRAINED}
 
 
-@pytest.mark.parametrize("tokenizer", [BytePairs(400), Unigram(400)], ids=["BPE", "unigram"])
+TRAINED = (BytePairs(400), Unigram(400), SentencePieces(400))
+
+
+@pytest.mark.parametrize("tokenizer", TRAINED, ids=["BPE", "unigram", "SentencePiece"])
 def test_subwords_are_the_same_every_time(sample, trained, tokenizer, monkeypatch):
     encoder, again = trained[tokenizer]
     assert encoder.library.to_str() == again.library.to_str()
@@ -487,6 +491,77 @@ def test_the_unigram_knows_words_and_what_it_does_not_know(trained):
     (tokens,) = encoder.encode(["the\n\n  text <unk> 中"])
     assert (tokens == 0).sum() == 2
     assert encoder.library.decode([t for t in tokens.tolist() if t]).split() == ["the", "text"]
+
+
+def merged_by_hand(words, characters, number):
+    """The first pieces of a byte pair encoding: the most frequent pair, by the pieces' age if tied.
+
+    A piece has at most 16 characters.
+    """
+    age = {piece: i for i, piece in enumerate(characters)}
+    spelt = {word: list(word) for word in words}
+    found = []
+    while len(found) < number:
+        pairs = Counter()
+        for word, times in words.items():
+            for pair in itertools.pairwise(spelt[word]):
+                if len("".join(pair)) <= 16:
+                    pairs[pair] += times
+        one, other = min(pairs, key=lambda pair: (-pairs[pair], age[pair[0]], age[pair[1]]))
+        found.append(one + other)
+        age[found[-1]] = len(age)
+        for letters in spelt.values():
+            i = 0
+            while i < len(letters) - 1:
+                if (letters[i], letters[i + 1]) == (one, other):
+                    letters[i : i + 2] = [one + other]
+                i += 1
+    return found
+
+
+def test_sentence_pieces_are_merged_by_frequency_within_words_and_the_space_before():
+    text = standard_library_docstrings()[:5_000]
+    words = Counter("▁" + word for word in text.split())
+    characters = sorted(set("".join(words)))
+    encoder = SentencePieces(len(characters) + 1 + 120, coverage=1.0).fit([text])
+    assert list(encoder.strings[1 : 1 + len(characters)]) == characters
+    by_hand = merged_by_hand(words, characters, 120)
+    assert list(encoder.strings[1 + len(characters) :]) == by_hand
+    assert {"▁the", "▁"} <= set(encoder.strings) and max(map(len, by_hand)) > 4
+
+
+def test_sentence_pieces_know_the_characters_that_cover_the_text():
+    """Of 2,000 characters, 1 in 2 a space, x occurs 3 times and y and z once each."""
+    text = " ".join("a" * 995 + "xxxyz")
+    for coverage, characters in ((0.997, "▁a"), (0.998, "▁ax"), (0.999, "▁ax"), (1.0, "▁axyz")):
+        encoder = SentencePieces(2 * len(characters), coverage).fit([text])  # with ▁a, ▁x, ...
+        assert set("".join(encoder.strings[1:])) == set(characters)
+
+
+def test_sentence_pieces_normalise_and_leave_out_what_is_rare(sample, trained):
+    encoder = trained[SentencePieces(400)][0]
+    assert encoder.strings[0] == "<unk>"
+    (tokens,) = encoder.encode(["the\n\n  text <unk> 中中 ﬁle"])
+    assert (tokens == 0).sum() == 2  # the word itself, and two characters in a row as one
+    kept = [token for token in tokens.tolist() if token]
+    assert encoder.library.decode(kept).split() == ["the", "text", "file"]
+    for split in sample.split("\n\n")[:3]:
+        (tokens,) = encoder.encode([split])
+        assert encoder.library.decode(tokens.tolist()).split() == split.split()
+
+
+def test_sentence_pieces_that_do_not_fit_are_told(sample):
+    with pytest.raises(ValueError, match=r"coverage is 0; give a share above 0, at most 1"):
+        SentencePieces(400, 0).fit([sample])
+    with pytest.raises(
+        ValueError, match=r"is 20; \d+ characters make up 99.95% of this text: give"
+    ):
+        SentencePieces(20).fit([sample])
+    with pytest.raises(ValueError, match="vocabulary_size is 9000, but this text gives"):
+        SentencePieces(9000).fit(["a few words of text"])
+    with pytest.raises(ValueError, match="vocabulary_size is 9000, but this text gives"):
+        SentencePieces(9000).fit([""])
+    assert SentencePieces(400).settings() != SentencePieces(400, 0.99).settings()
 
 
 def test_subword_vocabularies_that_do_not_fit_are_told(sample, tmp_path):

@@ -334,7 +334,33 @@ def test_gpt2_starts_as_the_paper_says(started):
         np.testing.assert_array_equal(norm["weight"], 1)
     is_uniform(first["attention"]["in_weight"], (6 / (4 * 96)) ** 0.5)
     is_uniform(first["attention"]["out_weight"], 96**-0.5)
-    assert not np.array_equal(first["attention"]["in_weight"], second["attention"]["in_weight"])
+    jax.tree.map(np.testing.assert_array_equal, first["attention"], second["attention"])
+    assert not np.array_equal(first["mlp_in"], second["mlp_in"])
+
+
+def test_adamw_decays_all_matrices_of_gpt2_but_the_embedding(started):
+    """Weights of zero gradient move where they are decayed: attention, MLP and the last layer."""
+    _, params = started["authors"]
+    params = jax.tree.map(lambda leaf: leaf + 1.0, params)
+    transform = OPTIMIZERS["adamw"].rule(1.0)
+    none = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = transform.update(none, transform.init(params), params)
+    moved, _ = jax.tree_util.tree_flatten_with_path(
+        jax.tree.map(lambda leaf: bool(leaf.any()), updates)
+    )
+    found = {
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, is_moved in moved
+        if is_moved
+    }
+    in_block = ("attention.in_weight", "attention.out_weight", "mlp_in", "mlp_out")
+    assert found == {"weight", *(f"blocks.{i}.{name}" for i in (0, 1) for name in in_block)}
+
+
+def test_the_papers_models_drop_attention_weights():
+    """PyTorch's encoder layer hands its dropout to its attention."""
+    assert (post_norm(9).dropout, post_norm(9).attention_dropout) == (0.2, 0.2)
+    assert (gpt2(9).dropout, gpt2(9).attention_dropout) == (0.1, 0.1)
 
 
 NORMS = ("norm_attention", "norm_mlp")

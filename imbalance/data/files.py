@@ -164,15 +164,26 @@ def _read_up_to(file: BinaryIO | gzip.GzipFile, size: int) -> bytearray:
 
 
 def _images_of(folder: Path, part: str) -> Images:
-    image_path = _find(folder, part, "images", "idx3")
-    label_path = _find(folder, part, "labels", "idx1")
+    image_path = find_idx(folder, part, "images", "idx3")
+    label_path = find_idx(folder, part, "labels", "idx1")
     try:
         return images_from_arrays(read_idx(image_path), read_idx(label_path))
     except TypeError as error:
         raise ValueError(f"{image_path} and {label_path} do not match: {error}") from error
 
 
-def _find(folder: Path, part: str, content: str, kind: str) -> Path:
+def find_idx(folder: Path, part: str, content: str, kind: str) -> Path:
+    """A file of MNIST by any of its names, see `mnist_from_folder`.
+
+    Args:
+      folder: Folder of the files.
+      part: Part of the data set, "train" or "t10k".
+      content: Content of the file, "images" or "labels".
+      kind: Kind of the file, "idx3" for images and "idx1" for labels.
+
+    Raises:
+      FileNotFoundError: If there is none.
+    """
     names = [
         f"{part}-{content}{mark}{kind}-ubyte{suffix}" for suffix in ("", ".gz") for mark in "-."
     ]

@@ -110,7 +110,9 @@ class Architecture:
 def post_norm(num_classes: int, **changes: Any) -> Architecture:
     """The paper's two-layer model of PTB: 2 layers, 4 heads, 1000 features, dropout 0.2.
 
-    TinyPTB's one-layer model has ``num_layers=1, num_heads=1, width=1200, mlp_width=1200``.
+    Attention weights are dropped at that rate too, as PyTorch's encoder layer hands its dropout to
+    its attention. TinyPTB's one-layer model has ``num_layers=1, num_heads=1, width=1200,
+    mlp_width=1200``.
     """
     paper = Architecture(
         num_classes,
@@ -120,6 +122,7 @@ def post_norm(num_classes: int, **changes: Any) -> Architecture:
         mlp_width=1000,
         dropout=0.2,
         mlp_dropout=0.2,
+        attention_dropout=0.2,
         norm_spread=PTB_SPREAD,
         copied_attention=True,
     )
@@ -129,7 +132,8 @@ def post_norm(num_classes: int, **changes: Any) -> Architecture:
 def gpt2(num_classes: int, **changes: Any) -> Architecture:
     """GPT-2 small as in the authors' code (Figure 1); ``block="pre"`` is the standard one.
 
-    See "The blocks of GPT-2" in docs/method.md.
+    See "The blocks of GPT-2" in docs/method.md. Attention starts with equal weights in all layers:
+    the authors' code copies one layer and never draws attention again.
     """
     paper = Architecture(
         num_classes,
@@ -143,6 +147,7 @@ def gpt2(num_classes: int, **changes: Any) -> Architecture:
         attention_dropout=0.1,
         spread=GPT2_SPREAD,
         scaled_mlp_out=True,
+        copied_attention=True,
     )
     return replace(paper, **changes)
 

@@ -1,7 +1,7 @@
 """Language problems: every position of a text is an example, the token after it its class.
 
 A `Corpus` holds token streams and their vocabulary: `docstrings` needs no file and no network,
-`text_folder` reads your own text, and the lowest loss of `synthetic` is known.
+`text_folder` and `tiny_folder` read your own text, and the lowest loss of `synthetic` is known.
 """
 
 import hashlib
@@ -99,6 +99,36 @@ def text_folder(
     name = Path(path).resolve().name
     tokens = found.train, found.validation
     return _taken(name, tokenizer, *tokens, found.num_classes, max_tokens, validation_tokens)
+
+
+def tiny_folder(
+    path: str | PathLike, tokenizer: Tokenizer | None = None, cache: str | PathLike | None = None
+) -> Corpus:
+    """A small corpus from a folder of text files: the paper's TinyPTB, where the folder is PTB's.
+
+    The validation text is learnt and the test text is for validation, in the vocabulary of the
+    training text. So the last layer has as many classes as that of the whole corpus, and fewer of
+    them occur.
+
+    Args:
+      path: Folder with the files of `imbalance.data.text.published_splits`, the test file too.
+      tokenizer: Tokeniser; None: basic English words.
+      cache: Folder of cached tokens, as in `imbalance.data.corpus.tokenize`.
+
+    Raises:
+      FileNotFoundError: If there is no test file.
+    """
+    splits = published_splits(path)
+    if splits.test is None:
+        raise FileNotFoundError(
+            f"{path} has no test text; give a folder with one, such as the whole of PTB."
+        )
+    tokenizer = Words() if tokenizer is None else tokenizer
+    found = tokenize(splits, tokenizer, cache)
+    assert found.test is not None
+    name = f"tiny {Path(path).resolve().name}"
+    tokens = found.validation, found.test
+    return _taken(name, tokenizer, *tokens, found.num_classes, None, None)
 
 
 def _taken(

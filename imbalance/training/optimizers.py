@@ -83,10 +83,14 @@ def adam(learning_rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8):
 
 
 def adamw(learning_rate, b1: float = 0.9, b2: float = 0.95, weight_decay: float = 0.01):
-    """AdamW that decays all parameters with two axes or more, embeddings among them."""
+    """AdamW without decay of embeddings, biases and normalisations, as in the authors' code.
+
+    Decayed are parameters of two axes or more, but for those whose name, or that of the module they
+    are in, contains "embedding" or "norm".
+    """
     return optax.chain(
         scale_by_adam(b1, b2),
-        optax.add_decayed_weights(weight_decay, mask=_matrices),
+        optax.add_decayed_weights(weight_decay, mask=_decayed),
         optax.scale_by_learning_rate(learning_rate),
     )
 
@@ -152,8 +156,14 @@ def _armijo(learning_rate: jax.typing.ArrayLike) -> optax.GradientTransformation
     return optax.chain(optax.sgd(jnp.asarray(learning_rate) / 1.5), search)
 
 
-def _matrices(params):
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+def _decayed(params: Any) -> Any:
+    """Which parameters AdamW decays, a tree of booleans."""
+
+    def is_decayed(path: Any, leaf: jax.Array) -> bool:
+        name = jax.tree_util.keystr(path).lower()
+        return leaf.ndim >= 2 and not any(word in name for word in ("embedding", "norm"))
+
+    return jax.tree_util.tree_map_with_path(is_decayed, params)
 
 
 def _with_and_without(
