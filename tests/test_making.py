@@ -289,7 +289,9 @@ def test_a_command_that_is_stopped_leaves_what_it_did(sweeps, tmp_path):
 def test_data_are_made_once_for_the_runs_of_a_seed(tiny_sweep, monkeypatch):
     asked, to_device = [], making._to_device
     monkeypatch.setattr(
-        making, "_to_device", lambda plan, seed: (asked.append(seed), to_device(plan, seed))[1]
+        making,
+        "_to_device",
+        lambda plan, seed, laid: asked.append(seed) or to_device(plan, seed, laid),
     )
     sweep = replace(tiny_sweep, learning_rates={"gd": (0.1, 1.0)}, steps=2, stops=(0,))
     maker = Maker()

@@ -78,9 +78,9 @@ class Maker:
         )
         rows = self._data(plan, seed, laid)
         start = programs.start.compiled()(
-            jax.random.key(np.uint32(seed)), jnp.asarray(rates, jnp.float32)
+            jax.random.key(np.uint32(seed)), np.asarray(rates, np.float32)
         )
-        progress = _Walk(group[0], place(start, laid), laid)
+        progress = _Walk(group[0], start, laid)
         if checkpoint is not None:
             progress = _resumed(progress, checkpoint)
             self.watch.report(progress.step * plan.sweep.flops_per_step * len(group))

@@ -15,7 +15,7 @@ def device_memory(workers: int = 1) -> int:
 
     A container may have less than its machine: the limit of its control group counts.
     """
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] // workers
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -184,9 +184,8 @@ class Plan:
             engine = replace(engine, laid=laid.rows)
             rows = shapes_on(rows, self.rows_layout(laid))
         key = jax.eval_shape(lambda: jax.random.key(0))
-        start = Traced(
-            partial(walk.start, engine), key, jax.ShapeDtypeStruct((number,), jnp.float32)
-        )
+        begin = partial(walk.start, engine), key, jax.ShapeDtypeStruct((number,), jnp.float32)
+        start = Traced(*begin, laid=laid and state_layout(jax.eval_shape(*begin), laid))
         states = state_layout(start.out_shapes, laid)
         state = shapes_on(start.out_shapes, states)
         objective = jax.tree.map(
