@@ -6,6 +6,7 @@ or saved here.
 
 import textwrap
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import matplotlib
@@ -76,12 +77,11 @@ def bucket_colours(num_buckets: int) -> np.ndarray:
 
 
 def exponent(rate: float) -> str:
-    """A learning rate as the field writes half powers of ten, such as ``10^{-5/2}``."""
-    halves = 2 * np.log10(rate)
-    if not (np.isfinite(halves) and np.isclose(halves, round(halves), atol=1e-6)):
+    """A learning rate as the field writes half powers of ten, such as ``10^{-5/2}``; quarters too."""
+    quarters = 4 * np.log10(rate)
+    if not (np.isfinite(quarters) and np.isclose(quarters, round(quarters), atol=1e-6)):
         return f"{rate:.3g}"
-    halves = round(halves)
-    return f"$10^{{{halves // 2}}}$" if halves % 2 == 0 else f"$10^{{{halves}/2}}$"
+    return f"$10^{{{Fraction(round(quarters), 4)}}}$"
 
 
 def rank_frequency(axes: Axes, dataset: xr.Dataset) -> None:
