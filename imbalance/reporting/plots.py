@@ -77,7 +77,7 @@ def bucket_colours(num_buckets: int) -> np.ndarray:
 
 
 def exponent(rate: float) -> str:
-    """A learning rate as the field writes half powers of ten, such as ``10^{-5/2}``; quarters too."""
+    """A learning rate as the field writes it, such as ``10^{-5/2}``, or ``10^{-7/4}``."""
     quarters = 4 * np.log10(rate)
     if not (np.isfinite(quarters) and np.isclose(quarters, round(quarters), atol=1e-6)):
         return f"{rate:.3g}"
