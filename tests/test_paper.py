@@ -102,6 +102,20 @@ def sweeps(sizes):
     return of
 
 
+# The programs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_program_of_the_papers_sizes_lowers_for_accelerators(sweeps, name):
+    for sweep in sweeps(name).values():
+        for plan in plans(sweep):
+            programs = plan.programs(2)  # there runs of an optimizer share a program
+            for program in (programs.start, programs.advance, *programs.measure):
+                for platform in ("cuda", "tpu"):
+                    assert "func.func public @main" in program.lowered(platform).as_text()
+
+
 # The table --------------------------------------------------------------------------------------
 
 

@@ -75,6 +75,10 @@ class Traced:
             _COMPILED[where] = self._traced.lower().compile()
         return _COMPILED[where]
 
+    def lowered(self, platform: str) -> Any:
+        """The program for a platform, such as ``cuda`` or ``tpu``, which need not be here."""
+        return self._traced.lower(lowering_platforms=(platform,))
+
 
 class Measurement(NamedTuple):
     """A probe, and the steps at which it measures, in order."""
