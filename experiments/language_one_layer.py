@@ -114,7 +114,10 @@ def draw(dataset):
     top = 1.3 * np.log(dataset.sizes["class"])
     figure, axes = page.panels(len(ROWS), 5)
     for row, (words, names) in zip(axes, ROWS.items(), strict=True):
-        plots.in_rows(row[None], best(dataset, words), [names], top)
+        chosen = best(dataset, words)
+        last = int(chosen["step"][-1])
+        drawn = linear_stops(last, min(last + 1, 51))  # evenly, up to each row's horizon
+        plots.in_rows(row[None], chosen.sel(step=list(drawn)), [names], top)
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
     examples, classes = int(dataset["class_count"].sum()), int((dataset["class_count"] > 0).sum())
     page.headline(

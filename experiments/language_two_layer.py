@@ -161,6 +161,7 @@ def claims(dataset):
             said.format("1/√π", last),
             final[0.5] / final[0.0],
             high=1.0,
+            reason="the gain is small by this step, and on one start of two there is none",
             fixed=FIXED,
             section=WEIGHTS,
             percent=True,

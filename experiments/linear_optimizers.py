@@ -77,7 +77,8 @@ def draw(dataset):
     figure, axes = page.panels(4, 5, height=1.5)
     for row, (words, names) in zip(axes, ROWS.items(), strict=True):
         chosen, horizon = best(dataset, words)
-        plots.in_rows(row[None], chosen.sel(step=slice(0, horizon)), [names], top)
+        drawn = linear_stops(horizon, min(horizon + 1, 51))  # evenly, up to each row's horizon
+        plots.in_rows(row[None], chosen.sel(step=list(drawn)), [names], top)
         row[0].set_title(f"Overall,\n{words}")
     plots.bucket_bar(figure, axes[0, -1], dataset.sizes["bucket"])
     examples, classes = int(dataset["class_count"].sum()), dataset.sizes["class"]

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from imbalance.models.cnn import SimpleCNN
 from imbalance.models.transformer import Transformer, post_norm
@@ -214,6 +215,8 @@ CHANGES = {
     Optimizer: {"rule": in_optimizer(rule=sixth)},
 }
 
+ON_ONE_DEVICE = NamedSharding(jax.make_mesh((1,), ("row",)), PartitionSpec())
+
 # declaration: field -> a change of what is for people only, or leaves the numbers alone
 LABELS = {
     Sweep: {"confirm": in_sweep(confirm=Confirm((7,)))},  # which runs there are, not what they are
@@ -226,7 +229,7 @@ LABELS = {
     Probe: {"name": in_probe(name="another"), "coords": in_probe(coords={"x": [1]})},
     Task: {},
     Objective: {},
-    Engine: {},
+    Engine: {"laid": in_plan("engine", laid=ON_ONE_DEVICE)},  # where drawn rows lie
     Optimizer: {
         "label": in_optimizer(label="another"),
         "colour": in_optimizer(colour="blue"),
