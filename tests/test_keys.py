@@ -105,6 +105,9 @@ def tracks_nothing(examples):
     return jnp.zeros(()), jnp.ones(())
 
 
+ON_ONE_DEVICE = NamedSharding(jax.make_mesh((1,), ("row",)), PartitionSpec())
+
+
 def make(task=TASK, head_of=TASK):
     """A sweep in which every option matters."""
     problem = Problem.from_arrays(
@@ -211,11 +214,10 @@ CHANGES = {
         "in_order": in_plan("engine", in_order=True),
         "track": in_plan("engine", track=tracks_nothing),
         "precision": in_plan("engine", precision="bfloat16"),
+        "laid": in_plan("engine", laid=ON_ONE_DEVICE),  # sums over devices are ordered otherwise
     },
     Optimizer: {"rule": in_optimizer(rule=sixth)},
 }
-
-ON_ONE_DEVICE = NamedSharding(jax.make_mesh((1,), ("row",)), PartitionSpec())
 
 # declaration: field -> a change of what is for people only, or leaves the numbers alone
 LABELS = {
@@ -229,7 +231,7 @@ LABELS = {
     Probe: {"name": in_probe(name="another"), "coords": in_probe(coords={"x": [1]})},
     Task: {},
     Objective: {},
-    Engine: {"laid": in_plan("engine", laid=ON_ONE_DEVICE)},  # where drawn rows lie
+    Engine: {},
     Optimizer: {
         "label": in_optimizer(label="another"),
         "colour": in_optimizer(colour="blue"),
