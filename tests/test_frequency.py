@@ -7,7 +7,7 @@ from pydoc_data import topics
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 from scipy.special import logsumexp
@@ -96,6 +96,8 @@ def counts_and_ranks(draw):
     return counts, first, last
 
 
+@example((np.array([1, 1, 1]), 2, 3))  # some samples have no second class
+@example((np.ones(60, int), 59, 60))  # no sample has sixty classes
 @given(counts_and_ranks().filter(lambda given: np.sort(given[0])[::-1][given[1]] > 0))
 def test_the_distance_is_that_from_the_law_of_maximum_likelihood(given):
     counts, first, last = given

@@ -119,7 +119,8 @@ def zipf_fit(
         frequent (20 examples, say), since rare classes that did not occur are missing.
       ranks: First and last rank fitted, 1 being the most frequent class; None: all. Text follows
         one power law over a range of ranks at best.
-      num_draws: Number of samples; the p-value is a multiple of ``1 / (num_draws + 1)``.
+      num_draws: Number of samples; the p-value is a multiple of ``1 / (num_draws + 1)``. Those
+        without an example in the range are left out.
       seed: Seed of the samples.
 
     Raises:
@@ -160,7 +161,9 @@ def zipf_fit(
         distance=distance.item(),
         worst_rank=worst.item(),
         # The tolerance is the solver's: two classes fit some power law at distance 0.
-        p_value=float((1 + np.count_nonzero(law.distances >= distance - 1e-9)) / (1 + num_draws)),
+        p_value=float(
+            (1 + np.count_nonzero(law.distances >= distance - 1e-9)) / (1 + len(law.distances))
+        ),
     )
     if fit.is_power_law:
         return fit
@@ -267,9 +270,13 @@ class _Bootstrap:
             yield np.stack(drawn)
 
     def exponents(self, exponent: float, num: int) -> np.ndarray:
-        """Exponents ``[draw]`` that are fitted to samples of a law."""
+        """Exponents ``[draw]`` that are fitted to samples of a law.
+
+        Samples without examples in the range, of which nothing can be fitted, are left out.
+        """
         tables = self.tables(exponent, num)
-        return np.concatenate([self.fitted.exponents(ranked, exponent) for ranked in tables])
+        found = np.concatenate([self.fitted.exponents(ranked, exponent) for ranked in tables])
+        return found[~np.isnan(found)]
 
     def law_of(self, raw: float, num_draws: int) -> _Law:
         """The law whose samples have the fit ``raw``: indirect inference.
@@ -279,6 +286,8 @@ class _Bootstrap:
         exponent = raw
         for _ in range(8):
             drawn = self.exponents(exponent, _PILOT_DRAWS)
+            if not drawn.size:
+                break
             before, exponent = exponent, _root(exponent**2 + raw**2 - np.mean(drawn**2))
             if abs(exponent - before) <= np.std(drawn):
                 break
@@ -287,13 +296,18 @@ class _Bootstrap:
             found = self.fitted.exponents(ranked, exponent)
             fits.append((found, self.fitted.distances(ranked, found)[0]))
         drawn, distances = map(np.concatenate, zip(*fits, strict=True))
+        known = ~np.isnan(drawn)
+        if not known.any():  # as at the last ranks of classes of one example each
+            return _Law(raw, 1.0, 1.0, distances[known])
+        drawn, distances = drawn[known], distances[known]
         square, spread = np.mean(drawn**2), np.std(drawn)
         if spread < 1e-12:  # all alike, as with two examples in many classes: nothing is known
             spread = 1.0
         # The part of a difference between squares that survives sorting: 1 where it does little.
         above = _root(exponent**2 + (_root(square) + 2 * spread) ** 2 - square)
-        slope = np.mean(self.exponents(above, _SLOPE_DRAWS) ** 2) - square
-        slope = max(0.1, slope / (above**2 - exponent**2))
+        steeper = self.exponents(above, _SLOPE_DRAWS)
+        slope = (np.mean(steeper**2) - square) / (above**2 - exponent**2) if steeper.size else 1.0
+        slope = max(0.1, slope)
         like = max(raw, _root(square - slope * exponent**2))  # at least that of exponent 0
         low, middle, high = (
             _root(exponent**2 + (fit**2 - square) / slope)
