@@ -320,3 +320,18 @@ def test_a_lock_is_gone_when_it_is_let_go(tmp_path):
     with files.locked(path, wait=True):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_behind_a_finished_run_is_cleared(tmp_path, sweep):
+    run(sweep, tmp_path)
+    store = Store(tmp_path / "runs")
+    one, *_ = store.folder.glob("??/*.nc")
+    finished, unfinished = store.checkpoint(one.stem), store.checkpoint("ab" * 16)
+    unfinished.parent.mkdir(exist_ok=True)
+    lock = one.with_name(f".{one.name}.lock")
+    for path in (finished, unfinished, lock):
+        path.write_bytes(b"left")
+    store.clear()
+    assert not finished.exists() and not lock.exists()
+    assert unfinished.exists()  # its run goes on from there
+    assert store.has(one.stem)

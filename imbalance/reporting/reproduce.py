@@ -154,6 +154,8 @@ class _Command:
         store = Store(self.options.results / "runs")
         if any(self.left.values()):
             store.open(size(works))
+        else:
+            store.clear()
         for folder in {self.options.figure_path(work.name).parent for work in works}:
             files.check_room(folder, 2**20)
             files.remove_leftovers(folder)

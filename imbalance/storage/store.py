@@ -34,8 +34,19 @@ class Store:
           OSError: if the folder cannot be written to, or has no room.
         """
         files.check_room(self.folder, size)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove what killed processes left: unfinished files, locks, and checkpoints.
+
+        A checkpoint of a finished run is left where the kill came just after the run was committed.
+        """
         for part in (self.folder, *self.folder.glob("??")):
             files.remove_leftovers(part)
+            for checkpoint in part.glob("*.checkpoint"):
+                if self.has(checkpoint.stem):
+                    with contextlib.suppress(OSError):
+                        checkpoint.unlink(missing_ok=True)
 
     def path(self, key: str) -> Path:
         """The file of a run."""
