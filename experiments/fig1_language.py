@@ -149,7 +149,7 @@ def draw(dataset):
     page.headline(
         figure,
         chosen,
-        "A transformer on text: SGD fits frequent tokens first and rare ones last, Adam fits all",
+        "A transformer on text: SGD fits frequent tokens first and rare ones last, Adam lowers all",
         f"{int(chosen['class_count'].sum()):,} tokens of {sizes} classes. Bars: the entropy of the "
         "stream's law, which no model can beat on new text.",
     )

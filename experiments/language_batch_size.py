@@ -110,14 +110,16 @@ def draw(dataset):
         rates = ", ".join(plots.exponent(rate) for rate in chosen["learning_rate"].values)
         axis.set(title=f"{rows} rows a step\nη {rates}", ylim=(0, top))
     axes[0, 0].set_ylabel("loss (nats)")
-    for name, losses in at_end(dataset).items():
+    final = at_end(dataset)
+    for name, losses in final.items():
         colour, said = plots.line_style(name)["color"], plots.label(name, dataset)
         for found, line, words in zip(losses, "-:", (said, f"{said}, rarest bucket"), strict=True):
             mean = found.mean(axis=1)
             ends = np.abs(np.stack([found.min(axis=1), found.max(axis=1)]) - mean)
             look = {"linestyle": line, "marker": "o", "ms": 3, "color": colour, "label": words}
             axes[0, -1].errorbar(sizes, mean, ends, **look)
-    axes[0, -1].set(xscale="log", xlabel="rows a step", title="Final loss", ylim=(0, top))
+    highest = 1.1 * max(np.max(losses) for losses in final.values())
+    axes[0, -1].set(xscale="log", xlabel="rows a step", title="Final loss", ylim=(0, highest))
     axes[0, -1].set_xticks(sizes, [str(rows) for rows in sizes])
     axes[0, -1].minorticks_off()
     examples, length = int(dataset["class_count"].sum("class").max()), SIZES[scale][3]

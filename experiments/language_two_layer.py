@@ -124,7 +124,7 @@ def draw(dataset):
     page.headline(
         figure,
         chosen,
-        "A two-layer transformer: SGD leaves rare tokens behind, Adam fits all",
+        "A two-layer transformer: SGD leaves rare tokens behind, Adam lowers all",
         f"{int(chosen['class_count'].sum()):,} tokens of {classes:,} classes, in mini-batches; SGD "
         f"with {rates}.",
     )
