@@ -39,3 +39,14 @@ def tiny_sweep(problem):
 def tiny_dataset(tiny_sweep):
     """The joined results of `tiny_sweep`; copy before changing."""
     return run(tiny_sweep)
+
+
+@pytest.fixture
+def torch():
+    """PyTorch on one thread: on busy cores several wait for each other longer than they compute."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield torch
+    torch.set_num_threads(threads)

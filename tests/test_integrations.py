@@ -38,17 +38,6 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def torch():
-    """PyTorch on one thread: on busy cores several wait for each other longer than they compute."""
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield torch
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
 def transformers(torch):
     return pytest.importorskip("transformers")
 

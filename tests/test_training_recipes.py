@@ -42,16 +42,6 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def torch():
-    """PyTorch on one thread: on busy cores several wait for each other longer than they compute."""
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield torch
-    torch.set_num_threads(threads)
-
-
 def run_block(title):
     """What the block ends with."""
     namespace = {"__name__": "recipe"}

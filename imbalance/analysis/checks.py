@@ -150,3 +150,15 @@ def _checked_numbers(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarr
     if values.shape != shape:
         raise ValueError(wrong_shape(name, values.shape, shape))
     return values
+
+
+def check_mergeable(one: Any, other: Any) -> None:
+    """That the sums of two streams are over the same classes and mask the same label.
+
+    Raises:
+      ValueError: If they are not.
+    """
+    for name in ("num_classes", "ignore_index"):
+        here, there = getattr(one, name), getattr(other, name)
+        if here != there:
+            raise ValueError(f"{name} is {here} here and {there} there; only equal ones merge.")

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from imbalance.analysis.buckets import FrequencyBuckets, checked_buckets
-from imbalance.analysis.checks import as_numpy, in_32_bits
+from imbalance.analysis.checks import as_numpy, check_mergeable, in_32_bits
 
 _CHUNK = 4096  # classes at a time: what is made for them is a part of the logits in size
 
@@ -98,10 +98,7 @@ class HeadGradient:
         Raises:
           ValueError: If they differ in their classes or in ``ignore_index``.
         """
-        for name in ("num_classes", "ignore_index"):
-            one, two = getattr(self, name), getattr(other, name)
-            if one != two:
-                raise ValueError(f"{name} is {one} here and {two} there; only equal ones merge.")
+        check_mergeable(self, other)
         merged = type(self)(self.num_classes, self.ignore_index)
         if self._sums and other._sums:
             merged._sums = [a + b for a, b in zip(self._sums, other._sums, strict=True)]

@@ -9,6 +9,7 @@ from imbalance.analysis.buckets import FrequencyBuckets, checked_buckets
 from imbalance.analysis.by_bucket import LossByBucket, frame_columns
 from imbalance.analysis.checks import (
     as_numpy,
+    check_mergeable,
     checked_correct,
     checked_labels_of,
     checked_losses,
@@ -246,10 +247,7 @@ class LossByClass(LossSums):
         Raises:
           ValueError: If they differ in their classes or in ``ignore_index``.
         """
-        for name in ("num_classes", "ignore_index"):
-            one, two = getattr(self, name), getattr(other, name)
-            if one != two:
-                raise ValueError(f"{name} is {one} here and {two} there; only equal ones merge.")
+        check_mergeable(self, other)
         names = other.names if self.names is None else self.names
         merged = type(self)(self.num_classes, self.ignore_index, names)
         merged.__dict__ |= added(self, other)
