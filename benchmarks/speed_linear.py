@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,7 @@ from imbalance.training import engine
 from imbalance.training.engine import Engine, State, microbatched
 from imbalance.training.optimizers import OPTIMIZERS
 from imbalance.training.plan import run_alone
+from imbalance.training.precision import Precision
 from imbalance.training.running import run
 from imbalance.training.sweep import Sweep, default_stops
 
@@ -76,8 +77,8 @@ class Settings:
     tries: int = 0
     """How many to make at most to find these; 0 is twice as many."""
     optimizers: tuple[str, ...] = ("gd", "sign", "adam_without_momentum", "adam")
-    precisions: tuple[str, ...] = ()
-    """Of matrix products; none given: highest, and on a GPU tensorfloat32 too."""
+    precisions: tuple[Precision, ...] = ()
+    """Of matrix products; none given: float32, and on a GPU tensorfloat32 too."""
     walk_steps: int = 400
     """Steps of the sweeps that tell what recording costs; 0 leaves them out."""
     walk_repeats: int = 5
@@ -121,7 +122,7 @@ def compilations() -> Iterator[list[str]]:
 class OurSide:
     """The engine at one precision, with the data on the device."""
 
-    def __init__(self, problem: Problem, rates: Sequence[float], precision: str):
+    def __init__(self, problem: Problem, rates: Sequence[float], precision: Precision):
         self.num_classes = len(problem.counts)
         self.rates = jnp.asarray(rates, jnp.float32)
         self.groups = jnp.split(self.rates, len(rates) if run_alone() else 1)
@@ -153,10 +154,10 @@ class OurSide:
 class TorchSide:
     """The same work in an eager PyTorch loop."""
 
-    def __init__(self, problem: Problem, ours: OurSide, precision: str):
+    def __init__(self, problem: Problem, ours: OurSide, precision: Precision):
         torch.set_flush_denormal(True)  # as XLA does; before its threads start
         torch.set_num_threads(os.cpu_count() or 1)
-        torch.set_float32_matmul_precision("highest" if precision == "highest" else "high")
+        torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.num_classes, self.rates = ours.num_classes, [float(rate) for rate in ours.rates]
         batch, params = problem.batch(0), ours.start("gd")[0].params
@@ -227,7 +228,7 @@ def why_no_torch() -> str | None:
 # What is measured -------------------------------------------------------------------------------
 
 
-def matrix_products(problem: Problem, num_rates: int, precision: str) -> dict[str, Callable]:
+def matrix_products(problem: Problem, num_rates: int, precision: Precision) -> dict[str, Callable]:
     """Name -> a product that returns its speed in GF/s: the square one, and the task's own."""
     num_examples, num_inputs = problem.shapes.input.shape
     rows = (1 if run_alone() else num_rates) * len(problem.counts)
@@ -276,7 +277,10 @@ class Turn(NamedTuple):
 
 
 def take_turns(
-    settings: Settings, problem: Problem, precision: str, products: Sequence[Callable[[], float]]
+    settings: Settings,
+    problem: Problem,
+    precision: Precision,
+    products: Sequence[Callable[[], float]],
 ) -> dict[str, list[Turn]]:
     """Measure products, engine and PyTorch by turns until enough are undisturbed."""
     rates = learning_rates(settings.rates)
@@ -303,7 +307,7 @@ def take_turns(
     return turns
 
 
-def steps_by_turns(settings: Settings, problem: Problem, precision: str) -> str:
+def steps_by_turns(settings: Settings, problem: Problem, precision: Precision) -> str:
     """Items 1 to 3: peaks, the engine and PyTorch, alternated; a report in markdown."""
     products = matrix_products(problem, settings.rates, precision)
     turns = take_turns(settings, problem, precision, list(products.values()))
@@ -346,8 +350,8 @@ def agreement(settings: Settings, problem: Problem) -> str:
     if reason := why_no_torch():
         return f"Agreement with PyTorch: {reason}."
     rates = learning_rates(settings.rates)
-    ours = OurSide(problem, rates, "highest")
-    theirs = TorchSide(problem, ours, "highest")
+    ours = OurSide(problem, rates, "float32")
+    theirs = TorchSide(problem, ours, "float32")
     made = ours.advance("gd", ours.start("gd"), settings.steps)
     loss, weight = (np.concatenate(sums, axis=1) for sums in zip(*made, strict=True))
     means = np.asarray(loss[: settings.steps].sum(-1) / weight[: settings.steps].sum(-1)).T
@@ -418,6 +422,7 @@ from imbalance.problems import heavy_tailed_linear
 from imbalance.training.memory import needed
 from imbalance.training.plan import plans
 from imbalance.training.plan import run_alone
+from imbalance.training.precision import Precision
 from imbalance.training.running import run
 from imbalance.training.sweep import Sweep
 
@@ -461,7 +466,7 @@ def in_new_process(code: str) -> str:
 def main(settings: Settings) -> None:
     problem = heavy_tailed_linear(settings.m)
     backend = jax.default_backend()
-    precisions = settings.precisions or ("highest", "tensorfloat32")[: 1 + (backend == "gpu")]
+    precisions = settings.precisions or get_args(Precision)[: 1 + (backend == "gpu")]
     num_examples, num_inputs = problem.shapes.input.shape
     versions = f"jax {jax.__version__}"
     if torch is not None:

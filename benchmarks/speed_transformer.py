@@ -128,7 +128,7 @@ class OurSide:
     def __init__(self, size: Architecture, task: Task, batch: Batch, microbatches: int = 1):
         self.num_classes, self.task = size.num_classes, task
         self.data = jax.device_put(microbatched(batch, microbatches))
-        precision = "highest" if size.dtype == "float32" else "default"
+        precision = "float32" if size.dtype == "float32" else "tensorfloat32"
         adam = OPTIMIZERS["adam"].rule
         self.engine = Engine(task, adam, track=self.class_sums, precision=precision)
 

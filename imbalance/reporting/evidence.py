@@ -26,8 +26,8 @@ KEPT_BITS = 13  # of the 23 after the leading one of a float32: four significant
 
 
 def data_path(name: str, options: Options) -> Path | None:
-    """Where the dataset behind a picture is kept; None at smoke scale, where it is not."""
-    if options.scale == "smoke":
+    """Where the dataset behind a picture is kept; None: it is not, at smoke scale and of parts."""
+    if not options.shown:
         return None
     return options.figure_path(name).parent / "data" / f"{name}.nc"
 
@@ -57,7 +57,7 @@ def behind(name: str, options: Options) -> xr.Dataset:
       FileNotFoundError, ValueError: as `datasets.read`.
     """
     kept = data_path(name, options)
-    return datasets.read(kept or datasets.dataset_path(name, options.scale, options.results))
+    return datasets.read(kept or datasets.dataset_path(name, options.label, options.results))
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

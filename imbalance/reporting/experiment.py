@@ -7,18 +7,16 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 import xarray as xr
 from matplotlib.figure import Figure
 
 from imbalance.reporting.claims import Claim
+from imbalance.reporting.part import Part, Scale
 from imbalance.training.sweep import Sweep
 
-Scale = Literal["smoke", "laptop", "paper"]
-"""``smoke``: seconds, to see that it runs. ``laptop``: minutes on two CPU cores. ``paper``: the
-paper's own size, for one GPU."""
 MAIN = (  # the figures of the main text and the theorem's, the quickest first
     "fig6_quadratic",
     "fig4_linear",
@@ -61,13 +59,9 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Part):
     """Options of every experiment script."""
 
-    scale: Scale = "laptop"
-    """smoke: seconds; laptop: minutes on two CPU cores; paper: the paper's size, on one GPU."""
-    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTIMIZER ...")] = ()
-    """Run these optimizers only; the figure is drawn once none is missing."""
     jobs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Processes that make runs side by side, each on its share of the processors. Left out: one for
     every two processors where there is enough to do; 1 on a GPU or TPU."""
@@ -78,22 +72,25 @@ class Options:
     results: Path = Path("results")
     """The folder where results are stored."""
     figures: Path = Path("figures")
-    """The folder where figures are drawn; those of smoke go beside its results."""
+    """The folder where figures are drawn; those of smoke and of parts go beside the results."""
     pdf: bool = False
     """Draw a PDF beside the PNG."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.jobs is not None and self.jobs < 1:
             raise ValueError(f"--jobs {self.jobs}: give 1 or more.")
 
     def figure_path(self, name: str) -> Path:
-        """Where a figure goes: laptop to ``figures/``, paper below it, smoke beside its results."""
-        folder = {
-            "smoke": self.results / name / "smoke",
-            "laptop": self.figures,
-            "paper": self.figures / "paper",
-        }[self.scale]
+        """Where a figure goes: laptop to ``figures/``, paper below it, else beside the results."""
+        shown = {"laptop": self.figures, "paper": self.figures / "paper"}
+        folder = shown.get(self.label, self.results / name / self.label)
         return folder / f"{name}.png"
+
+    @property
+    def shown(self) -> bool:
+        """Whether figures and claims are for everybody to see: whole experiments are."""
+        return self.label in ("laptop", "paper")
 
 
 def load_experiment(path: Path) -> Experiment:

@@ -66,6 +66,8 @@ def headline(figure: Figure, chosen: xr.Dataset | None, title: str, more: str = 
     if chosen is not None:
         rates = chosen.attrs.get("selection", "as shown")
         parts.append(f"Learning rates: {rates}. {seeds(chosen)}")
+        if (precision := chosen.attrs.get("precision", "float32")) != "float32":
+            parts.append(f"Matrix products in {precision}.")
     caption = textwrap.fill(" ".join(filter(None, parts)), CAPTION_WIDTH)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=7)

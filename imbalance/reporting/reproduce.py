@@ -48,8 +48,10 @@ class ReproduceOptions(Options):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.only:
-            raise ValueError("--only names optimizers of one experiment; run its script instead.")
+        if self.only or self.rates:
+            raise ValueError(
+                "--only and --rates name optimizers of one experiment; run its script instead."
+            )
 
 
 def carry_out(experiments: Mapping[Path, Experiment | None], options: Options) -> int:
@@ -160,7 +162,7 @@ class _Command:
             files.check_room(folder, 2**20)
             files.remove_leftovers(folder)
         for work in works:
-            place = dataset_path(work.name, self.options.scale, self.options.results)
+            place = dataset_path(work.name, self.options.label, self.options.results)
             files.remove_leftovers(place.parent)
 
     def _jobs(self, works: Sequence[Work]) -> int:
@@ -264,16 +266,16 @@ class _Command:
             self._write_claims(self.drawer.claims_of_others())
 
     def _write_claims(self, others: Mapping[str, list[Claim]]) -> None:
-        smoke = self.options.scale == "smoke"
-        folder = self.options.results if smoke else self.options.figure_path("x").parent
+        label, shown = self.options.label, self.options.shown
+        folder = self.options.figure_path("x").parent if shown else self.options.results
         ordered = {name: self.claims[name] for name in self.works if name in self.claims}
-        text = claims_table({**ordered, **others}, self.options.scale)
-        self.table = folder / ("CLAIMS-smoke.md" if smoke else "CLAIMS.md")
+        text = claims_table({**ordered, **others}, label)
+        self.table = folder / ("CLAIMS.md" if shown else f"CLAIMS-{label}.md")
         files.write_as_it_is(self.table, text.encode())
 
     def _end(self) -> int:
         for name, group in self.claims.items():
-            print(f"\nClaims of {name} at scale {self.options.scale}:\n{to_text(group)}")
+            print(f"\nClaims of {name} at scale {self.options.label}:\n{to_text(group)}")
         if hasattr(self, "table"):
             print(f"\nall claims are in {self.table}")
         sys.stdout.flush()

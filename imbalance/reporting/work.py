@@ -15,6 +15,7 @@ import xarray as xr
 
 from imbalance.reporting import evidence
 from imbalance.reporting.experiment import Experiment, Options
+from imbalance.reporting.part import Part
 from imbalance.storage import datasets, files, joining
 from imbalance.storage.store import Store
 from imbalance.training.plan import Plan, Run, plans
@@ -61,26 +62,26 @@ class Work:
         return [run.key for group in self.runs.values() for run in group]
 
 
-def plans_of(experiment: Experiment, options: Options) -> dict[Any, list[Plan]]:
-    """The plans of an experiment by the value of ``over``.
+def plans_of(experiment: Experiment, part: Part) -> dict[Any, list[Plan]]:
+    """The plans of a part of an experiment by the value of ``over``.
 
     Raises:
-      ValueError: for an optimizer in ``options.only`` that it does not compare, or several sweeps
-        without a name for their difference.
+      ValueError: for an optimizer in ``part.only`` or ``part.rates`` that it does not compare, or
+        several sweeps without a name for their difference.
     """
-    sweeps = experiment.sweeps(options.scale)
+    sweeps = experiment.sweeps(part.scale)
     if len(sweeps) > 1 and not experiment.over:
         raise ValueError(
             f"{experiment.name} has {len(sweeps)} sweeps; say what differs: Experiment(over=...)."
         )
     known = {optimizer for sweep in sweeps.values() for optimizer in sweep.learning_rates}
-    for name in options.only:
+    for name in part.only:
         if name not in known:
             raise ValueError(
                 f"--only {name}: {experiment.name} has no such optimizer; it compares "
                 f"{', '.join(sorted(known))}."
             )
-    return {value: plans(sweep) for value, sweep in sweeps.items()}
+    return {value: plans(part.cut(sweep)) for value, sweep in sweeps.items()}
 
 
 def wanted_of(found: Mapping[Any, list[Plan]], store: Store) -> tuple[dict[Any, list[Run]], bool]:
@@ -120,7 +121,7 @@ def renewed(work: Work, options: Options) -> Work:
     absent = tuple(sorted({run.plan.name for run in others}))
     work = replace(work, runs=runs, settled=settled, missing=missing, absent=absent, joined=False)
     if settled and not missing and not absent:
-        place = datasets.dataset_path(work.name, options.scale, options.results)
+        place = datasets.dataset_path(work.name, options.label, options.results)
         work = replace(work, joined=datasets.stored_runs(place) == work.keys)
     return work
 
@@ -183,7 +184,7 @@ def join_runs(work: Work, options: Options) -> None:
 
 def _dataset(work: Work, options: Options) -> xr.Dataset:
     """The joined dataset, from its file or anew from the store."""
-    place = datasets.dataset_path(work.name, options.scale, options.results)
+    place = datasets.dataset_path(work.name, options.label, options.results)
     if work.joined:
         return datasets.read(place)
     store, over = Store(options.results / "runs"), work.experiment.over
@@ -195,6 +196,7 @@ def _dataset(work: Work, options: Options) -> xr.Dataset:
     attrs = {
         "experiment": work.name,
         "scale": options.scale,
+        "precision": options.precision,
         "over": over or "",
         "runs": json.dumps(work.keys),
         "wall_seconds": sum(part.attrs["wall_seconds"] for part in parts),

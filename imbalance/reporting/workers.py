@@ -15,12 +15,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from imbalance.reporting.experiment import Options, Scale, load_experiment
+from imbalance.reporting.experiment import Options, load_experiment
+from imbalance.reporting.part import Part
 from imbalance.reporting.progress import stop_when_asked
 from imbalance.reporting.work import Work, missing_of, plans_of, wanted_of
 from imbalance.storage.store import Store
@@ -41,17 +42,15 @@ class Share:
     Attributes:
       index: which of the workers this is; each begins at another run.
       jobs: how many there are.
-      scale: of all experiments.
+      part: of all experiments, as a dictionary of `Part`.
       results: the folder of the store.
-      only: optimizers to run; empty: all.
       keys: of the runs that are missing now, by the path of the experiment's script.
     """
 
     index: int
     jobs: int
-    scale: Scale
+    part: dict[str, Any]
     results: str
-    only: list[str]
     keys: dict[str, list[str]]
 
 
@@ -82,8 +81,8 @@ def make(
     """Make all missing runs, and those that follow them, in ``jobs`` processes or in this one."""
     missing = {str(work.path): work for work in works if work.missing}
     keys = {path: [run.key for run in work.missing] for path, work in missing.items()}
-    told = (options.scale, str(options.results), list(options.only), keys)
-    shares = [Share(i, jobs, *told) for i in range(jobs)]
+    part = {one.name: getattr(options, one.name) for one in fields(Part)}
+    shares = [Share(i, jobs, part, str(options.results), keys) for i in range(jobs)]
     if jobs > 1:
         _in_workers(shares, tell, stopping)
     else:
@@ -94,7 +93,7 @@ def _wanted(found: Mapping[Any, list[Plan]], share: Share) -> Wanted:
     store = Store(Path(share.results) / "runs")
 
     def now() -> list[Run]:
-        return missing_of(wanted_of(found, store)[0], store, share.only)[0]
+        return missing_of(wanted_of(found, store)[0], store, share.part["only"])[0]
 
     return now
 
@@ -150,8 +149,7 @@ def _work(
 
 def _planned(share: Share, path: str) -> Wanted:
     """What the experiment that a script declares wants."""
-    options = Options(share.scale)
-    wanted = _wanted(plans_of(load_experiment(Path(path)), options), share)
+    wanted = _wanted(plans_of(load_experiment(Path(path)), Part(**share.part)), share)
     known = {run.key for run in wanted()}
     store = Store(Path(share.results) / "runs")
     if strange := [k for k in share.keys[path] if k not in known and not store.has(k)]:

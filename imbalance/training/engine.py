@@ -23,6 +23,7 @@ import optax
 
 from imbalance.problems.objective import Objective
 from imbalance.problems.tasks import Batch, Examples, Leaf, Params, Task, accumulate
+from imbalance.training.precision import Precision, in_precision
 
 MAX_STRIDE = 256
 """The most steps one call of `advance` takes: the length of its buffer of losses."""
@@ -47,8 +48,7 @@ class Engine:
       in_order: take the next rows at each step, and after the last the first again, as the paper
         does with text; False draws rows uniformly with replacement.
       track: what every step reports of the loss it computes anyway.
-      precision: of matrix products on accelerators. "highest" is full float32, which gradient
-        descent at the edge of stability needs; "tensorfloat32" or "bfloat16" are faster.
+      precision: of matrix products, see `imbalance.training.precision`.
       laid: sharding of the rows that a step draws, where there are several devices.
     """
 
@@ -57,7 +57,7 @@ class Engine:
     batch_size: int | None = None
     in_order: bool = False
     track: Track = total
-    precision: str = "highest"
+    precision: Precision = "float32"
     laid: Any = None
 
 
@@ -147,17 +147,18 @@ def advance(
       the forward pass that step i of this call took its gradient from. Frozen runs report NaN.
     """
     number, axes = len(state.learning_rate), (_OVER_RUNS, None, None)
-    step_all = _over_runs(number, partial(_step, engine), axes, (_OVER_RUNS, 0))
+    step_all = in_precision(
+        engine.precision, _over_runs(number, partial(_step, engine), axes, (_OVER_RUNS, 0))
+    )
 
     def body(i, carry):
         state, tracked = carry
         state, now = step_all(state, data, objective)
         return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), tracked, now)
 
-    with jax.default_matmul_precision(engine.precision):
-        _, shapes = jax.eval_shape(step_all, state, data, objective)
-        tracked = jax.tree.map(lambda s: jnp.full((MAX_STRIDE, *s.shape), jnp.nan, s.dtype), shapes)
-        return jax.lax.fori_loop(0, steps, body, (state, tracked))
+    _, shapes = jax.eval_shape(step_all, state, data, objective)
+    tracked = jax.tree.map(lambda s: jnp.full((MAX_STRIDE, *s.shape), jnp.nan, s.dtype), shapes)
+    return jax.lax.fori_loop(0, steps, body, (state, tracked))
 
 
 def measure(
@@ -173,8 +174,8 @@ def measure(
         found = probe(params, data.batch)
         return jax.tree.map(lambda value: jnp.where(alive, value, jnp.nan), found)
 
-    with jax.default_matmul_precision(engine.precision):
-        return _over_runs(len(alive), one_run, (0, 0, None), 0)(params, alive, data)
+    every_run = _over_runs(len(alive), one_run, (0, 0, None), 0)
+    return in_precision(engine.precision, every_run)(params, alive, data)
 
 
 def _over_runs(number: int, function: Callable, in_axes: tuple, out_axes: Any) -> Callable:

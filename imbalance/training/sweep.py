@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from imbalance.analysis.selection import RULES
 from imbalance.probes import Probe
 from imbalance.problems.problem import Problem
 from imbalance.training.optimizers import OPTIMIZERS, Optimizer, Rule, optimizer_named
+from imbalance.training.precision import Precision
 
 
 def half_decades(low: float, high: float) -> tuple[float, ...]:
@@ -95,7 +96,7 @@ class Sweep:
         data in parts of the same size.
       measured_rows: losses and probes are measured on so many rows, evenly spread over the training
         set; None is all of it.
-      precision: of matrix products on accelerators, as `Engine.precision`.
+      precision: of matrix products, see `imbalance.training.precision`.
       optimizers: where names are looked up; add yours with ``{**OPTIMIZERS, "mine": mine}``, an
         `Optimizer` or a bare rule.
     """
@@ -113,7 +114,7 @@ class Sweep:
     in_order: bool = False
     microbatches: int = 1
     measured_rows: int | None = None
-    precision: str = "highest"
+    precision: Precision = "float32"
     optimizers: Mapping[str, Optimizer | Rule] = field(default_factory=lambda: OPTIMIZERS)
 
     def __post_init__(self):
@@ -135,6 +136,11 @@ class Sweep:
             raise ValueError(
                 f"sweep of {name!r}: batch_size {self.batch_size} is not a multiple of the "
                 f"{self.microbatches} microbatches; give one of the two another value."
+            )
+        if self.precision not in get_args(Precision):
+            raise ValueError(
+                f"sweep of {name!r}: precision {self.precision!r}; known are "
+                f"{', '.join(get_args(Precision))}."
             )
         for what, value in (("weighting", self.weighting), ("l2", self.l2)):
             if not (math.isfinite(value) and value >= 0):
