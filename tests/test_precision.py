@@ -26,6 +26,11 @@ def multiply(a, b):
     return a @ b
 
 
+def of_transposed(a, b):
+    turned, other = jnp.asarray(a).T, jnp.asarray(b).T
+    return turned.T @ other.T + jnp.einsum("ji,kj->ik", turned, other) - (other @ turned).T
+
+
 def in_loop(a, b):
     return jax.lax.fori_loop(0, 3, lambda i, total: total + a @ b, jnp.zeros((7, 5))) / 3
 
@@ -52,7 +57,16 @@ with_own_gradient.defvjp(lambda a, b: (a @ b, (a, b)), lambda kept, g: (g @ kept
 
 @pytest.mark.parametrize(
     "function",
-    [multiply, jax.jit(multiply), in_loop, in_scan, in_branch, in_remat, with_own_gradient],
+    [
+        multiply,
+        jax.jit(multiply),
+        of_transposed,
+        in_loop,
+        in_scan,
+        in_branch,
+        in_remat,
+        with_own_gradient,
+    ],
 )
 @pytest.mark.parametrize("jitted", [False, True])
 def test_a_product_is_that_of_rounded_factors(function, jitted):

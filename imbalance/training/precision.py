@@ -45,12 +45,20 @@ def _evaluate(program: Jaxpr, constants: Sequence[Any], arguments: Sequence[Any]
     def value(place: Any) -> Any:
         return place.val if isinstance(place, Constant) else values[place]
 
+    turned: dict[Any, Any] = {}  # matrices by the place of their transpose
     for equation in program.eqns:
         inputs, params = [value(place) for place in equation.invars], equation.params
         if "call_jaxpr" in params:  # a function with its own derivative, which is not needed now
             inner = params["call_jaxpr"]
             found = _evaluate(inner.jaxpr, inner.consts, inputs)
         else:
+            if equation.primitive.name == "transpose" and inputs[0].ndim == 2:
+                turned[equation.outvars[0]] = inputs[0]
+            if equation.primitive.name == "dot_general":
+                before = [
+                    None if isinstance(p, Constant) else turned.get(p) for p in equation.invars
+                ]
+                inputs, params = _turned_back(inputs, before, params)
             if equation.primitive.name in PRODUCTS:
                 inputs, params = _rounded(inputs, params)
             params = {name: _replaced(param) for name, param in params.items()}
@@ -58,6 +66,23 @@ def _evaluate(program: Jaxpr, constants: Sequence[Any], arguments: Sequence[Any]
             found = found if equation.primitive.multiple_results else [found]
         values |= dict(zip(equation.outvars, found, strict=True))
     return [value(place) for place in program.outvars]
+
+
+def _turned_back(
+    inputs: list[Any], before: list[Any], params: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """A product of matrices as they were before they were transposed.
+
+    XLA copies a transposed factor in bfloat16 on a CPU, which takes longer than the product.
+    """
+    contracted, batched = params["dimension_numbers"]
+    if any(batched) or any(len(dims) != 1 for dims in contracted):
+        return inputs, params
+    factors, dims = list(inputs), list(contracted)
+    for i, matrix in enumerate(before):
+        if matrix is not None:
+            factors[i], dims[i] = matrix, (1 - contracted[i][0],)
+    return factors, {**params, "dimension_numbers": (tuple(dims), batched)}
 
 
 def _rounded(inputs: list[Any], params: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
