@@ -1,7 +1,7 @@
 """Which part of an experiment is made: a scale, and what is taken of it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -90,6 +90,6 @@ class Part:
         return found
 
 
-def _of_grid(rate: float, grid: tuple[float, ...]) -> float:
+def _of_grid(rate: float, grid: Sequence[float]) -> float:
     """The rate of the grid that is meant, or else the rate itself."""
     return next((near for near in grid if abs(rate / near - 1) < NEAR), rate)

@@ -1,4 +1,7 @@
-"""Draw all figures and write the claims from the data kept beside the figures; nothing is run."""
+"""Draw all figures and write the claims from the data kept beside the figures; nothing is run.
+
+Figures at laptop scale, and below them those of what has been run at the paper's own size.
+"""
 
 import sys
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from imbalance.reporting import overview
 from imbalance.reporting.claims import claims_table
 from imbalance.reporting.evidence import data_path, draw
 from imbalance.reporting.experiment import Options, load_experiment, scripts
+from imbalance.reporting.part import Scale
 from imbalance.storage import datasets, files
 
 
@@ -32,16 +36,22 @@ def redraw(options: RedrawOptions) -> int:
     Raises:
       FileNotFoundError: if there are no experiment scripts.
     """
-    drawing = Options(figures=options.figures, pdf=options.pdf)
+    drawn = sum(_redraw_scale(scale, options) for scale in ("laptop", "paper"))
+    overview.draw_from_kept(Options(figures=options.figures, pdf=options.pdf))
+    return drawn
+
+
+def _redraw_scale(scale: Scale, options: RedrawOptions) -> int:
+    drawing = Options(scale, figures=options.figures, pdf=options.pdf)
+    places = {path: data_path(path.stem, drawing) for path in scripts(options.experiments, True)}
+    kept = {path: place for path, place in places.items() if place is not None and place.exists()}
     claims = {}
-    for path in tqdm(scripts(options.experiments, every=True), desc="drawing", unit="figure"):
-        place = data_path(path.stem, drawing)
-        if place is not None and place.exists():
-            experiment = load_experiment(path)
-            claims[path.stem], _ = draw(experiment, datasets.read(place), drawing)
-    overview.draw_from_kept(drawing)
-    text = claims_table(claims, drawing.scale)
-    files.write_as_it_is(options.figures / "CLAIMS.md", text.encode())
+    for path, place in tqdm(kept.items(), desc=f"drawing ({scale})", unit="figure"):
+        experiment = load_experiment(path)
+        claims[path.stem], _ = draw(experiment, datasets.read(place), drawing)
+    if claims or scale == "laptop":
+        page = drawing.figure_path("CLAIMS").with_suffix(".md")
+        files.write_as_it_is(page, claims_table(claims, scale).encode())
     return len(claims)
 
 
@@ -52,7 +62,7 @@ def main() -> None:
         number = redraw(options)
     except FileNotFoundError as error:
         sys.exit(f"redraw: {error}")
-    print(f"drew {number} figures from {options.figures / 'data'}")
+    print(f"drew {number} figures from the data kept in {options.figures}")
 
 
 if __name__ == "__main__":
