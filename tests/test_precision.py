@@ -31,6 +31,14 @@ def of_transposed(a, b):
     return turned.T @ other.T + jnp.einsum("ji,kj->ik", turned, other) - (other @ turned).T
 
 
+def in_batches(a, b):
+    return jnp.einsum("bij,bjk->bik", jnp.stack([a, 0 * a]), jnp.stack([b, b]))[0]
+
+
+def by_vector(a, b):
+    return jnp.stack([a @ column for column in b.T], 1)
+
+
 def in_loop(a, b):
     return jax.lax.fori_loop(0, 3, lambda i, total: total + a @ b, jnp.zeros((7, 5))) / 3
 

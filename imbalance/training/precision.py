@@ -20,6 +20,7 @@ from jax.extend.core import Literal as Constant
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 PRODUCTS = ("dot_general", "conv_general_dilated")
+BFLOAT16 = (8, 7)  # bits of the exponent, and of the fraction
 
 
 def in_precision(precision: Precision, function: Callable) -> Callable:
@@ -86,9 +87,16 @@ def _turned_back(
 
 
 def _rounded(inputs: list[Any], params: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Factors of a product in bfloat16, which is summed in float32; of other types as they are."""
+    """Factors of a product in bfloat16, which is summed in float32; of other types as they are.
+
+    XLA multiplies numbers of bfloat16 on a CPU where they are plain matrices. Others are rounded
+    and stay float32, in which the products of such numbers are exact.
+    """
     if any(factor.dtype != jnp.float32 for factor in inputs):
         return inputs, params
+    plain = all(factor.ndim == 2 for factor in inputs)
+    if jax.default_backend() == "cpu" and not plain:
+        return [jax.lax.reduce_precision(factor, *BFLOAT16) for factor in inputs], params
     factors = [factor.astype(jnp.bfloat16) for factor in inputs]
     return factors, {**params, "preferred_element_type": jnp.dtype(jnp.float32)}
 
