@@ -17,6 +17,7 @@ from imbalance.problems.objective import Objective
 from imbalance.problems.tasks import classification
 from imbalance.training import engine as walk
 from imbalance.training.engine import Engine, microbatched
+from imbalance.training.plan import plans
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "optimizers.md"
 TEXT = PAGE.read_text("utf-8")
@@ -39,6 +40,7 @@ RULES = {
     "quasi_newton": "Line searches",
 }
 LONGEST = 10  # lines of a recipe
+QUICK = ("schedule_free",)  # which needs most of the engine
 
 
 def run_block(title):
@@ -69,13 +71,26 @@ PARAMS = {
 def path(transform, steps, value_fn=loss, params=PARAMS):
     """Parameters after every step of a rule that is given what the engine gives."""
     transform, state = optax.with_extra_args_support(transform), transform.init(params)
-    for _ in range(steps):
+
+    @jax.jit
+    def step(params, state):
         value, grads = jax.value_and_grad(value_fn)(params)
-        updates, state = transform.update(
-            grads, state, params, value=value, grad=grads, value_fn=value_fn
-        )
-        params = optax.apply_updates(params, updates)
+        given = {"value": value, "grad": grads, "value_fn": value_fn}
+        updates, state = transform.update(grads, state, params, **given)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(steps):
+        params, state = step(params, state)
         yield params
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Nearly all the time goes into compiling; what is compiled runs for milliseconds."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def assert_same(one, other, rtol=1e-5):
@@ -94,7 +109,17 @@ def test_recipes_are_short(title):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_recipe_runs_in_the_engine_on_a_traced_rate(name, problem):
+def test_a_recipe_is_traced_by_the_engine(name, problem):
+    sweep = Sweep(problem, {"mine": (0.05,)}, 8, optimizers={"mine": rule(name)})
+    (plan,) = plans(sweep)
+    start, advance, _ = plan.alone
+    assert jax.tree.structure(advance.out_shapes[0]) == jax.tree.structure(start.out_shapes)
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in RULES]
+)
+def test_a_recipe_runs_in_the_engine(name, problem):
     engine = Engine(problem.task, rule(name))
     start = jax.jit(walk.start, static_argnums=0)
     advance = jax.jit(walk.advance, static_argnums=0, donate_argnums=1)
@@ -219,24 +244,28 @@ def test_schedule_free_is_measured_where_optax_evaluates():
         assert_same(x, optax.contrib.schedule_free_eval_params(state, y), rtol=1e-4)
 
 
-def test_line_searches_accept_only_what_lowers_the_loss():
-    for name, rate in (("searched", 10.0), ("quasi_newton", None)):
-        losses = [float(loss(params)) for params in path(rule(name)(rate), 4)]
-        assert losses[0] < float(loss(PARAMS)) and (np.diff(losses) < 0).all()
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [("searched", 10.0), pytest.param("quasi_newton", None, marks=pytest.mark.slow)],
+)
+def test_line_searches_accept_only_what_lowers_the_loss(name, rate):
+    losses = [float(loss(params)) for params in path(rule(name)(rate), 4)]
+    assert losses[0] < float(loss(PARAMS)) and (np.diff(losses) < 0).all()
 
 
+@pytest.mark.slow
 def test_a_rule_with_a_stream_of_its_own_has_the_same_noise_at_every_seed(problem):
-    """As the page says: its key is a constant of the program."""
+    """As the page says: its key is a constant of the program, and the run's seed is not in it."""
 
     def noise(rate):
-        return optax.chain(optax.add_noise(1.0, 0.0, key=0), optax.sgd(rate))
+        return optax.chain(optax.set_to_zero(), optax.add_noise(1.0, 0.0, key=0), optax.sgd(rate))
 
     engine = Engine(problem.task, noise)
-    updates = []
+    advance = jax.jit(walk.advance, static_argnums=0)
+    moved = []
     for seed in (0, 1):
-        state = walk.start(engine, jax.random.key(seed), jnp.array([1.0]))
-        params = jax.tree.map(lambda leaf: leaf[0], state.params)
-        transform = noise(1.0)
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        updates.append(transform.update(zeros, transform.init(params), params)[0])
-    assert_same(*updates)
+        state = walk.start(engine, jax.random.key(seed), jnp.array([0.5]))
+        after, _ = advance(engine, state, microbatched(problem.batch(seed)), Objective(), 1)
+        moved.append(jax.tree.map(jnp.subtract, after.params, state.params))
+    assert_same(*moved, rtol=1e-4)
+    assert all(np.abs(leaf).max() > 0.1 for leaf in jax.tree.leaves(moved))

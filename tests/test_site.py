@@ -180,6 +180,9 @@ def test_the_reference_shows_examples_and_links_names(site):
     assert 'id="imbalance.LossByClass.by_bucket"' in text
     assert "frequencies.html#imbalance.FrequencyBuckets" in text
     assert "Example" in text and "num_classes" in text
+    for page in site.glob("reference/*.html"):
+        unread = re.findall(r"~imbalance|&lt;factory&gt;", page.read_text("utf-8"))
+        assert not unread, f"{page.name}: a signature is not read as Python"
 
 
 @pytest.mark.slow

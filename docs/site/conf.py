@@ -22,6 +22,7 @@ nitpick_ignore_regex = [(r"py:.*", r".*")]
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_attr_annotations = False  # the signature has them
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
@@ -36,3 +37,14 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("autodoc-process-signature", readable)
+
+
+def readable(app, what, name, obj, options, signature, returns):
+    """A signature that can be read as Python: defaults that a factory makes have no value."""
+    del app, what, name, obj, options
+    return signature and signature.replace("<factory>", "..."), returns
