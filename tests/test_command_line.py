@@ -13,6 +13,7 @@ import pytest
 from test_experiments import script_in
 from test_installation import PROJECT, libraries_of, run_without
 
+from imbalance.commands import figures as figures_command
 from imbalance.commands import main as entry
 from imbalance.commands import reproduce as reproduce_command
 from imbalance.commands import run as run_command
@@ -28,6 +29,7 @@ from imbalance.commands.main import (
 )
 from imbalance.commands.run import listed, script_of, told
 from imbalance.reporting.experiment import Options
+from imbalance.reporting.redraw import RedrawOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -294,6 +296,16 @@ def test_outside_of_the_checkout_it_says_what_it_needs(arguments, said, tmp_path
     monkeypatch.chdir(tmp_path)
     assert re.search(said, call(*arguments))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_says_how_many_were_drawn(tmp_path, monkeypatch, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.nc").write_bytes(b"")
+    asked = []
+    monkeypatch.setattr(figures_command, "redraw", lambda options: asked.append(options) or 3)
+    assert call("figures", "--figures", tmp_path, "--pdf") is None
+    assert asked == [RedrawOptions(figures=tmp_path, pdf=True)]
+    assert capsys.readouterr().out == f"drew 3 figures from {tmp_path / 'data'}\n"
 
 
 def test_a_script_of_your_own_that_fails_is_told_with_its_place(tmp_path, monkeypatch, capsys):

@@ -49,6 +49,11 @@ def sections_of(text):
     return set(found)
 
 
+def test_pages_with_links_are_among_them():
+    linking = [page for page, text in PAGES.items() if "](" in without_code(text)]
+    assert {"README.md", "docs/analyzers.md", "docs/method.md"} <= set(linking)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", without_code(PAGES[page])):

@@ -40,6 +40,8 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "Comparing runs": "reference/comparing",
         "Sweeps and optimizers": "reference/sweeps",
         "Problems and tasks": "reference/problems",
+        "Probes and experiments": "reference/experiments",
+        "Closed forms": "reference/theory",
     },
     "Project": {"Contributing": "CONTRIBUTING", "Changelog": "CHANGELOG"},
 }

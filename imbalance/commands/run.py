@@ -16,7 +16,7 @@ NAMES = 26  # letters of the column of names
 
 
 def run(
-    experiment: Annotated[str | None, tyro.conf.arg(metavar="NAME|PATH")] = None,
+    experiment: Annotated[str | None, tyro.conf.arg(metavar="[NAME|PATH]")] = None,
     /,
     *,
     options: Annotated[Options, tyro.conf.arg(name="")],
