@@ -5,6 +5,10 @@ scripts from elsewhere, reads our Markdown as it is and Google docstrings, finds
 that lead nowhere, and has a search that needs no server.
 """
 
+import jax
+import numpy as np
+from sphinx.util.typing import stringify_annotation
+
 import imbalance
 
 project = "imbalance"
@@ -39,12 +43,25 @@ html_show_sourcelink = False
 html_show_sphinx = False
 
 
+# Unions that have a name; Python keeps what they are made of, which fills lines.
+NAMED = {
+    stringify_annotation(union, "smart"): "ArrayLike"
+    for union in (np.typing.ArrayLike, jax.typing.ArrayLike)
+}
+
+
 def setup(app):
     """Called by Sphinx."""
     app.connect("autodoc-process-signature", readable)
 
 
 def readable(app, what, name, obj, options, signature, returns):
-    """A signature that can be read as Python: defaults that a factory makes have no value."""
+    """A signature that can be read, by people and as Python."""
     del app, what, name, obj, options
-    return signature and signature.replace("<factory>", "..."), returns
+    if signature is None:
+        return None
+    signature = signature.replace("<factory>", "...")  # a default that has no value to show
+    for union, known in NAMED.items():
+        signature = signature.replace(union, known)
+        returns = returns and returns.replace(union, known)
+    return signature, returns

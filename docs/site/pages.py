@@ -46,6 +46,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
     "Project": {"Contributing": "CONTRIBUTING", "Changelog": "CHANGELOG"},
 }
 LANDING = ("Two commands",)  # sections of the README after its beginning
+FIRST = ("Analyse your own training", "Try your own optimizer")  # of the first steps
 LEFT_OUT = ("Figures", "Layout")  # which the galleries and the navigation show
 # A link, but no picture, to a figure or to the script that draws it.
 TO_EXPERIMENT = re.compile(
@@ -137,11 +138,8 @@ def first_steps(readme: str) -> str:
       readme: Text of the README.
     """
     sections = dict(SECTION.findall(readme))
-    parts = [
-        f"## {title}\n{text}"
-        for title, text in sections.items()
-        if title not in (*LANDING, *LEFT_OUT)
-    ]
+    others = [title for title in sections if title not in (*LANDING, *LEFT_OUT, *FIRST)]
+    parts = [f"## {title}\n{sections[title]}" for title in (*FIRST, *others)]
     return linked("# First steps\n\n" + "\n".join(parts))
 
 
