@@ -76,7 +76,10 @@ def usage() -> str:
     for name in COMMANDS:
         if needs := _lacking(name):
             lacking.setdefault(needs, []).append(name)
-    tail = [f"{', '.join(names)} need more: pip install {what}" for what, names in lacking.items()]
+    tail = [
+        textwrap.fill(f"{', '.join(names)} need more: pip install {what}", 80)
+        for what, names in lacking.items()
+    ]
     return "\n".join([head, "", *lines, *([""] if tail else []), *tail])
 
 
