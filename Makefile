@@ -23,12 +23,13 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help reproduce reproduce-all figures test test-all lint constraints-guard lock bench clean
+.PHONY: help reproduce reproduce-all figures docs test test-all lint constraints-guard lock bench clean
 
 help:
 	@echo "make reproduce   the main figures: run what is missing, draw, check    (SCALE=$(SCALE))"
 	@echo "make reproduce-all   the appendices and our own experiments as well    (SCALE=$(SCALE))"
 	@echo "make figures     redraw every figure from the data in figures/data, running nothing"
+	@echo "make docs        the documentation as a site, in build/site"
 	@echo "make test        the default test suite                               (PYTEST_ARGS=)"
 	@echo "make test-all    the same with the slow tests"
 	@echo "make lint        ruff, pyright, and no address in constraints.txt"
@@ -37,13 +38,16 @@ help:
 	@echo "make clean       remove $(VENV), caches and builds; results/ and figures/ stay"
 
 reproduce: $(VENV)/.installed
-	$(VENV)/bin/python -m imbalance.reporting.reproduce --scale $(SCALE) $(ARGS)
+	$(VENV)/bin/imbalance reproduce --scale $(SCALE) $(ARGS)
 
 reproduce-all: $(VENV)/.installed
-	$(VENV)/bin/python -m imbalance.reporting.reproduce --all --scale $(SCALE) $(ARGS)
+	$(VENV)/bin/imbalance reproduce --all --scale $(SCALE) $(ARGS)
 
 figures: $(VENV)/.installed
-	$(VENV)/bin/python -m imbalance.reporting.redraw
+	$(VENV)/bin/imbalance figures
+
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/python docs/site/build.py
 
 # Two processes: most of the time is compiling, which is the work of one core.
 test: $(VENV)/.installed-dev
@@ -73,7 +77,7 @@ lock: $(VENV)/.created
 	    -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never \
 	    $(VENV)-lock/bin/uv pip compile pyproject.toml --quiet --upgrade --universal \
 	    --python $(VENV)/bin/python --python-version 3.11 \
-	    --extra test --extra lint --extra images \
+	    --extra test --extra lint --extra images --extra docs \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    --output-file constraints.txt
 	rm -rf $(VENV)-lock
@@ -128,6 +132,10 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	$(INSTALL) -e '.[test,lint]' -c constraints.txt
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(VENV)/.created pyproject.toml constraints.txt
+	$(INSTALL) -e '.[docs]' -c constraints.txt
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.created pyproject.toml constraints.txt

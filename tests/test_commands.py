@@ -357,7 +357,6 @@ def test_help_names_every_command(capsys):
         assert all(name in said for name in COMMANDS)
     main(["--version"])
     assert capsys.readouterr().out.strip() == imbalance.__version__
-    assert "no command 'count'" in call("count")
     for name in COMMANDS:
         assert call(name, "--help") == 0
         assert name in capsys.readouterr().out

@@ -44,22 +44,6 @@ def test_the_analyzer_example_prints_what_it_says(capsys):
     assert capsys.readouterr().out.strip() == said
 
 
-def test_every_picture_and_page_linked_exists():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
-    assert len(links) > 5
-    missing = [link for link in links if not (ROOT / link).exists()]
-    assert not missing
-
-
-def test_every_section_linked_on_another_page_exists():
-    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", README)
-    for page, section in links:
-        text = (ROOT / page).read_text() if page else README
-        titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-        places = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-        assert section in places, f"{page} has no section #{section}"
-
-
 def test_the_figure_table_names_every_experiment():
     scripts = {path.stem for path in (ROOT / "experiments").glob("*.py")}
     named = set(re.findall(r"experiments/(\w+)\.py\)", README))

@@ -40,6 +40,14 @@ class FrequencyBuckets:
     Raises:
       TypeError: If counts are not real numbers, or buckets not integers.
       ValueError: If `checked_masses` rejects the counts, or the buckets or names do not fit them.
+
+    Example:
+      >>> from imbalance import FrequencyBuckets
+      >>> buckets = FrequencyBuckets.from_counts([60, 20, 12, 8], num_buckets=2)
+      >>> print(buckets)
+      bucket  classes  examples  share  counts  unigram loss
+           0        1        60  60.0%  60..60          0.51
+           1        3        40  40.0%   8..20          1.95
     """
 
     counts: np.ndarray
@@ -99,6 +107,11 @@ class FrequencyBuckets:
         Raises:
           TypeError: If counts are not integers.
           ValueError: If `checked_masses` rejects the counts, or ``num_buckets`` is less than 1.
+
+        Example:
+          >>> from imbalance import FrequencyBuckets
+          >>> FrequencyBuckets.from_counts([40, 30, 20, 10], num_buckets=2).bucket_of_class
+          array([0, 0, 1, 1], dtype=int32)
         """
         counts = _checked_counts(counts)
         total = int(counts.sum())
@@ -120,6 +133,11 @@ class FrequencyBuckets:
         Raises:
           TypeError: If masses are not real numbers.
           ValueError: If `checked_masses` rejects the masses, or ``num_buckets`` is less than 1.
+
+        Example:
+          >>> from imbalance import FrequencyBuckets
+          >>> FrequencyBuckets.from_masses([0.6, 0.3, 0.1], num_buckets=2).bucket_of_class
+          array([0, 1, 1], dtype=int32)
         """
         mass = checked_masses(mass).astype(np.float64)
         total = np.cumsum(mass[rank_order(mass)])[-1]  # summed in the order of the partial sums
@@ -136,6 +154,11 @@ class FrequencyBuckets:
         Raises:
           TypeError: If counts are not integers.
           ValueError: If `checked_masses` rejects the counts.
+
+        Example:
+          >>> from imbalance import FrequencyBuckets
+          >>> FrequencyBuckets.levels([8, 4, 4, 0]).bucket_of_class
+          array([ 0,  1,  1, -1], dtype=int32)
         """
         counts = _checked_counts(counts)
         occurring = np.unique(counts[counts > 0])  # ascending
@@ -155,6 +178,11 @@ class FrequencyBuckets:
         Raises:
           TypeError: If counts are not integers.
           ValueError: If `checked_masses` rejects the counts, or ``num_buckets`` is less than 1.
+
+        Example:
+          >>> from imbalance import FrequencyBuckets
+          >>> FrequencyBuckets.quantile([90, 5, 4, 1], num_buckets=2).bucket_of_class
+          array([0, 0, 1, 1], dtype=int32)
         """
         counts = _checked_counts(counts)
         order = rank_order(counts)[: np.count_nonzero(counts)]
@@ -175,6 +203,11 @@ class FrequencyBuckets:
         Raises:
           TypeError: If counts are not integers.
           ValueError: If `checked_masses` rejects the counts.
+
+        Example:
+          >>> from imbalance import FrequencyBuckets
+          >>> FrequencyBuckets.log2([9, 8, 5, 1]).bucket_of_class
+          array([0, 0, 1, 3], dtype=int32)
         """
         counts = _checked_counts(counts)
         bottom, top = int(counts[counts > 0].min()), int(counts.max())
@@ -197,6 +230,11 @@ class FrequencyBuckets:
           TypeError: If counts or ``least`` are not integers.
           ValueError: If `checked_masses` rejects the counts, or ``least`` is empty, does not
             decrease, or goes below 1.
+
+        Example:
+          >>> from imbalance import FrequencyBuckets
+          >>> FrequencyBuckets.thresholds([500, 100, 20, 3], [100, 20]).bucket_of_class
+          array([0, 0, 1, 2], dtype=int32)
         """
         counts = _checked_counts(counts)
         least = np.asarray(least)
@@ -214,11 +252,11 @@ class FrequencyBuckets:
     def shots(cls, counts: ArrayLike, convention: str = "oltr") -> Self:
         """The three groups by which long-tailed recognition reports, with their names.
 
-        | convention | buckets 0, 1, 2 | examples of their classes in the training set |
-        |---|---|---|
-        | ``"oltr"`` | many, medium, few | at least 100; 21 to 99; at most 20 |
-        | ``"classifier-balancing"`` | many, medium, few | more than 100; 20 to 100; fewer than 20 |
-        | ``"lvis"`` | frequent, common, rare | more than 100; 11 to 100; 1 to 10 *images* |
+        By convention, with the examples that their classes have in the training set:
+
+        - ``"oltr"``: many, at least 100; medium, 21 to 99; few, at most 20.
+        - ``"classifier-balancing"``: many, more than 100; medium, 20 to 100; few, fewer than 20.
+        - ``"lvis"``: frequent, more than 100; common, 11 to 100; rare, 1 to 10 *images*.
 
         They are the rules of the evaluation code of OLTR (arXiv 1904.05160) and of
         classifier-balancing (arXiv 1910.09217), which differ for classes of exactly 20 and 100
@@ -233,6 +271,12 @@ class FrequencyBuckets:
         Raises:
           TypeError: If counts are not integers.
           ValueError: If `checked_masses` rejects the counts, or the convention is another.
+
+        Example:
+          >>> from imbalance import FrequencyBuckets
+          >>> shots = FrequencyBuckets.shots([500, 100, 20, 3])
+          >>> [shots.names[bucket] for bucket in shots.bucket_of_class]
+          ['many', 'many', 'few', 'few']
         """
         if convention not in SHOTS:
             raise ValueError(f"convention is {convention!r}; give one of {', '.join(SHOTS)}.")
@@ -297,6 +341,14 @@ def bucket_table(buckets: FrequencyBuckets) -> str:
 
     Raises:
       TypeError: If ``buckets`` are not `FrequencyBuckets`.
+
+    Example:
+      >>> from imbalance import FrequencyBuckets, bucket_table
+      >>> print(bucket_table(FrequencyBuckets.shots([500, 40, 3])))
+      bucket  name    classes  examples  share    counts  unigram loss
+           0  many          1       500  92.1%  500..500          0.08
+           1  medium        1        40   7.4%    40..40          2.61
+           2  few           1         3   0.6%      3..3          5.20
     """
     buckets = checked_buckets(buckets)
     columns: dict[str, list[str]] = bucket_columns(buckets)

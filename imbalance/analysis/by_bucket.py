@@ -31,6 +31,14 @@ class LossByBucket(LossSums):
       mean_of_class: Mean loss of each class, float64 ``[class]``.
       accuracy_of_class: Accuracy of each class, float64 ``[class]``; None where it is not known.
       class_names: Names of the classes, or None.
+
+    Example:
+      >>> from imbalance import FrequencyBuckets, LossByClass
+      >>> losses = LossByClass(num_classes=3)
+      >>> losses.update([0.1, 0.3, 1.0, 3.0], [0, 0, 1, 2])
+      >>> read = losses.by_bucket(FrequencyBuckets.thresholds([90, 6, 4], [10]))
+      >>> read.count, read.mean, read.worst_class
+      (array([2, 2]), array([0.2, 2. ]), array([0, 2]))
     """
 
     buckets: FrequencyBuckets

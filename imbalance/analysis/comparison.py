@@ -95,6 +95,16 @@ def compare(one: xr.Dataset, other: xr.Dataset, fraction: float = 0.5) -> xr.Dat
     Raises:
       ValueError: If buckets or other labels differ, if the runs have no steps in common, or as
         `time_to_fraction`.
+
+    Example:
+      >>> from imbalance import Sweep, at_best, compare, problems, run
+      >>> linear = problems.heavy_tailed_linear(m=3, bucketing="levels")
+      >>> rates = {"gd": (0.1, 0.3), "adam": (0.01, 0.1)}
+      >>> runs = run(Sweep(linear, rates, steps=30, seeds=(0, 1, 2)))
+      >>> best = at_best(runs, step=30).sel(seed=0)
+      >>> table = compare(best.sel(optimizer="gd"), best.sel(optimizer="adam"))
+      >>> table["final_difference"].values.round(1)  # by how much GD is behind, by bucket
+      array([0.6, 1. , 1.6])
     """
     _check_fraction(fraction)
     one, other = without_single(one), without_single(other)

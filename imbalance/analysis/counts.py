@@ -21,6 +21,11 @@ def class_counts(label: ArrayLike, num_classes: int | None = None) -> np.ndarray
       TypeError: If labels are not of an integer dtype.
       ValueError: If labels are not one-dimensional or are out of range, or ``num_classes`` is None
         and there is no label.
+
+    Example:
+      >>> from imbalance import class_counts
+      >>> class_counts([0, 2, 0, 1], num_classes=4)
+      array([2, 1, 1, 0])
     """
     plain, mask = without_mask(label)
     label = checked_labels(plain if mask is None else plain[~mask], num_classes)

@@ -63,6 +63,17 @@ def difference(one: LossSums, other: LossSums) -> Difference:
     Raises:
       TypeError: If one is by class and the other by bucket, or they are neither.
       ValueError: If they have other classes, or other buckets.
+
+    Example:
+      >>> from imbalance import LossByClass, difference
+      >>> one, other = LossByClass(num_classes=2), LossByClass(num_classes=2)
+      >>> one.update([0.5, 0.7, 2.0, 2.4], [0, 0, 1, 1])
+      >>> other.update([0.4, 0.6, 1.0, 1.2], [0, 0, 1, 1])
+      >>> print(difference(one, other))
+      class  difference
+          0  0.1 ± 0.14
+          1  1.1 ± 0.22
+      overall difference 0.6 ± 0.5
     """
     for sums in (one, other):
         if not isinstance(sums, LossSums):

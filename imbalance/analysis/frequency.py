@@ -127,6 +127,14 @@ def zipf_fit(
       TypeError: If counts are not integers.
       ValueError: If `checked_masses` rejects the counts, ``ranks`` are out of range, all examples
         fitted are of one class (no exponent is steep enough), or draws are fewer than 20.
+
+    Example:
+      >>> from imbalance import zipf_fit
+      >>> fit = zipf_fit([1200, 600, 400, 300, 240, 200])
+      >>> round(fit.exponent, 2), fit.is_power_law
+      (1.0, True)
+      >>> print(fit)
+      exponent 1.00 ± 0.03 over 6 classes: consistent with a power law (p = 1)
     """
     counts = np.sort(checked_masses(counts))[::-1]
     if not np.issubdtype(counts.dtype, np.integer):
@@ -190,6 +198,12 @@ def rank_frequency(counts: ArrayLike) -> RankFrequency:
 
     Raises:
       TypeError, ValueError: As `checked_masses`.
+
+    Example:
+      >>> from imbalance import rank_frequency
+      >>> ranks = rank_frequency([2, 5, 0, 3])
+      >>> ranks.class_index, ranks.cumulative_share
+      (array([1, 3, 0]), array([0.5, 0.8, 1. ]))
     """
     mass = checked_masses(counts)
     order = rank_order(mass)[: np.count_nonzero(mass)]
@@ -214,6 +228,11 @@ def tail_mass(
     Raises:
       TypeError: As `checked_masses`, or unless exactly one of ``classes`` and ``below`` is given.
       ValueError: As `checked_masses`, or if ``classes`` is not in 0 .. 1.
+
+    Example:
+      >>> from imbalance import tail_mass
+      >>> tail_mass([60, 30, 8, 2], 0.5), tail_mass([60, 30, 8, 2], below=5)
+      (0.1, 0.02)
     """
     mass = np.sort(checked_masses(counts))
     if (classes is None) == (below is None):

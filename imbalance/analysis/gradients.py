@@ -43,6 +43,14 @@ def head_gradient_norms(
     Raises:
       TypeError: If labels are not integers, or features or logits not floating-point numbers.
       ValueError: If shapes do not match.
+
+    Example:
+      >>> import numpy as np
+      >>> from imbalance import head_gradient_norms
+      >>> features = np.array([[1.0, 0.0], [0.0, 2.0]])
+      >>> logits = np.zeros((2, 2))  # of a head that is still zero: both classes have p = 1/2
+      >>> head_gradient_norms(features, logits, [0, 1])
+      array([0.55901699, 0.55901699])
     """
     xp = _library(logits)
     batch = _Batch(xp, features, logits, label, weight, ignore_index)
@@ -63,6 +71,16 @@ class HeadGradient:
 
     Raises:
       ValueError: If there is not one class.
+
+    Example:
+      >>> import numpy as np
+      >>> from imbalance import HeadGradient
+      >>> gradient = HeadGradient(num_classes=2)
+      >>> for features, label in (([1.0, 0.0], 0), ([0.0, 2.0], 1)):
+      ...     gradient.update(np.array([features]), np.zeros((1, 2)), np.array([label]))
+      >>> gradient.gradient
+      array([[-0.25,  0.5 ],
+             [ 0.25, -0.5 ]])
     """
 
     def __init__(self, num_classes: int, ignore_index: int | None = None):

@@ -28,6 +28,11 @@ def loss_by_class(loss: Any, label: Any, num_classes: int, weight: Any = None) -
     Raises:
       TypeError: If labels are not of an integer dtype.
       ValueError: If shapes differ, labels are out of range, or a weight is negative or not finite.
+
+    Example:
+      >>> from imbalance import loss_by_class
+      >>> loss_by_class([0.1, 0.3, 2.0], [0, 0, 1], num_classes=3)
+      array([0.2, 2. , nan])
     """
     losses = LossByClass(num_classes)
     losses._update(loss, _checked(label, num_classes), weight)
@@ -55,6 +60,12 @@ def loss_by_bucket(
     Raises:
       TypeError: If labels are not of an integer dtype, or ``buckets`` no `FrequencyBuckets`.
       ValueError: If shapes differ, labels are out of range, or a weight is negative or not finite.
+
+    Example:
+      >>> from imbalance import FrequencyBuckets, loss_by_bucket
+      >>> buckets = FrequencyBuckets.thresholds([50, 4, 2], [10])  # counts of training
+      >>> loss_by_bucket([0.1, 0.3, 2.0, 4.0], [0, 0, 1, 2], buckets)
+      array([0.2, 3. ])
     """
     losses = LossByClass(len(checked_buckets(buckets).counts))
     losses._update(loss, _checked(label, losses.num_classes), weight)

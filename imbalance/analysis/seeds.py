@@ -31,6 +31,15 @@ def over_seeds(dataset: xr.Dataset, variable: str = "bucket_loss") -> xr.Dataset
 
     Raises:
       ValueError: If there is no such variable, or it has no dimension ``seed``.
+
+    Example:
+      >>> from imbalance import Sweep, at_best, over_seeds, problems, run
+      >>> linear = problems.heavy_tailed_linear(m=3, bucketing="levels")
+      >>> rates = {"gd": (0.1, 0.3), "adam": (0.01, 0.1)}
+      >>> runs = run(Sweep(linear, rates, steps=30, seeds=(0, 1, 2)))
+      >>> found = over_seeds(at_best(runs, step=30)).sel(optimizer="gd", step=30)
+      >>> found["num_seeds"].item(), found["mean"].values.round(1)
+      (3, array([0.7, 1.1, 1.7]))
     """
     values = _by_seed(dataset, variable)
     return _summary(values, _run(dataset)).assign_attrs(variable=variable)
@@ -58,6 +67,16 @@ def paired_over_seeds(
     Raises:
       ValueError: If the two have no seeds or no steps in common, or other buckets, or as
         `over_seeds`.
+
+    Example:
+      >>> from imbalance import Sweep, at_best, paired_over_seeds, problems, run
+      >>> linear = problems.heavy_tailed_linear(m=3, bucketing="levels")
+      >>> rates = {"gd": (0.1, 0.3), "adam": (0.01, 0.1)}
+      >>> runs = run(Sweep(linear, rates, steps=30, seeds=(0, 1, 2)))
+      >>> best = at_best(runs, step=30)
+      >>> found = paired_over_seeds(best.sel(optimizer="gd"), best.sel(optimizer="adam"))
+      >>> found["mean"].sel(step=30).values.round(1)  # by how much GD is behind, by bucket
+      array([0.6, 1. , 1.6])
     """
     one, other = (without_single(dataset, keep=("seed",)) for dataset in (one, other))
     values = [_by_seed(dataset, variable).reset_coords(drop=True) for dataset in (one, other)]

@@ -151,6 +151,15 @@ def at_best(dataset: xr.Dataset, step: int, rule: str = "steady") -> xr.Dataset:
 
     Of fresh seeds where all that were selected have such runs, else of those of the search.
     ``attrs["selection"]`` says how the rates were selected.
+
+    Example:
+      >>> from imbalance import Sweep, at_best, problems, run
+      >>> linear = problems.heavy_tailed_linear(m=3, bucketing="levels")
+      >>> rates = {"gd": (0.1, 0.3), "adam": (0.01, 0.1)}
+      >>> runs = run(Sweep(linear, rates, steps=30, seeds=(0, 1, 2)))
+      >>> best = at_best(runs, step=30)
+      >>> best["learning_rate"].values, best["edge"].values
+      (array([0.3, 0.1]), array(['largest tried', 'largest tried'], dtype='<U17'))
     """
     best = best_learning_rate(dataset, step, rule)
     chosen = dataset.isel(learning_rate=best["position"]).drop_vars("learning_rate")
@@ -198,6 +207,14 @@ def at_fixed(
 
     Raises:
       ValueError: If an optimizer or one of its rates is not in the dataset.
+
+    Example:
+      >>> from imbalance import Sweep, at_fixed, problems, run
+      >>> linear = problems.heavy_tailed_linear(m=3, bucketing="levels")
+      >>> rates = {"gd": (0.1, 0.3), "adam": (0.01, 0.1)}
+      >>> runs = run(Sweep(linear, rates, steps=30, seeds=(0, 1, 2)))
+      >>> at_fixed(runs, {"gd": 0.3, "adam": 0.01})["learning_rate"].values
+      array([0.3 , 0.01])
     """
     known = dataset["optimizer"].values.tolist()
     chosen = []

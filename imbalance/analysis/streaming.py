@@ -55,6 +55,16 @@ class LossByClass(LossSums):
     Raises:
       TypeError: If a number is not an integer, or names are none of these.
       ValueError: If there is not one class, or another number of names.
+
+    Example:
+      >>> from imbalance import LossByClass
+      >>> losses = LossByClass(num_classes=3, names=["the", "of", "zebra"])
+      >>> losses.update([0.1, 0.2, 0.3], [0, 0, 1])  # a batch: losses, labels
+      >>> losses.update([0.3, 0.5, 4.0], [0, 1, 2])  # the next
+      >>> losses.mean
+      array([0.2, 0.4, 4. ])
+      >>> losses.overall, round(losses.macro, 3)  # over examples, over classes
+      (0.9, 1.533)
     """
 
     def __init__(
@@ -213,6 +223,13 @@ class LossByClass(LossSums):
           TypeError: If an array does not hold real numbers.
           ValueError: If shapes differ, or a weight or target is negative or not finite. Nothing was
             added.
+
+        Example:
+          >>> from imbalance import LossByClass
+          >>> losses = LossByClass(num_classes=2)
+          >>> losses.update_soft([[0.2, 1.6]], [[0.75, 0.25]])  # -log p; a mixed label
+          >>> round(losses.overall, 6)
+          0.55
         """
         weight, _ = without_mask(weight)  # what is masked has weight 0 now
         target = as_numpy(target)
@@ -246,6 +263,14 @@ class LossByClass(LossSums):
 
         Raises:
           ValueError: If they differ in their classes or in ``ignore_index``.
+
+        Example:
+          >>> from imbalance import LossByClass
+          >>> one, other = LossByClass(num_classes=2), LossByClass(num_classes=2)
+          >>> one.update([0.1], [0])
+          >>> other.update([0.3, 2.0], [0, 1])
+          >>> one.merge(other).mean
+          array([0.2, 2. ])
         """
         check_mergeable(self, other)
         names = other.names if self.names is None else self.names
@@ -272,6 +297,13 @@ class LossByClass(LossSums):
           TypeError: If ``buckets`` are not `FrequencyBuckets`.
           ValueError: If buckets have another number of classes, or are None and no example was
             seen.
+
+        Example:
+          >>> from imbalance import FrequencyBuckets, LossByClass
+          >>> losses = LossByClass(num_classes=3)
+          >>> losses.update([0.1, 0.3, 1.0, 3.0], [0, 0, 1, 2])
+          >>> losses.by_bucket(FrequencyBuckets.thresholds([90, 6, 4], [10])).mean
+          array([0.2, 2. ])
         """
         buckets = self._buckets(buckets, num_buckets)
         return LossByBucket(
@@ -306,6 +338,13 @@ class LossByClass(LossSums):
 
         Raises:
           ValueError: If ``k`` or ``least`` is less than 1.
+
+        Example:
+          >>> from imbalance import LossByClass
+          >>> losses = LossByClass(num_classes=3, names=["the", "of", "zebra"])
+          >>> losses.update([0.1, 0.5, 4.0], [0, 1, 2])
+          >>> losses.worst(2).name
+          ['zebra', 'of']
         """
         return worst_of(self, self.names, k, least)
 

@@ -27,6 +27,11 @@ def next_token_labels(token: Any, mask: Any = None, ignore_index: int = -100) ->
     Raises:
       TypeError: If tokens are not integers, or are masked by anything but ``mask``.
       ValueError: If there is no axis, or the mask has another shape.
+
+    Example:
+      >>> from imbalance import next_token_labels
+      >>> next_token_labels([[5, 7, 9, 0]], mask=[[True, True, True, False]])
+      array([[   7,    9, -100, -100]])
     """
     if isinstance(token, np.ndarray) or not hasattr(token, "__array_namespace__"):
         token = as_numpy(token)

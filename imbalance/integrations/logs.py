@@ -28,6 +28,15 @@ def scalars(
     Raises:
       TypeError: If ``buckets`` are not `FrequencyBuckets`.
       ValueError: If buckets have another number of classes, or two of one name.
+
+    Example:
+      >>> from imbalance import FrequencyBuckets, LossByClass
+      >>> from imbalance.integrations import scalars
+      >>> losses = LossByClass(num_classes=2)
+      >>> losses.update([0.25, 0.75, 3.0], [0, 0, 1])
+      >>> scalars(losses, FrequencyBuckets.shots([900, 10]), prefix="val/")
+      {'val/loss/overall': 1.3333333333333333, 'val/loss/macro': 1.75,
+       'val/loss/bucket_many': 0.5, 'val/loss/bucket_few': 3.0}
     """
     found = {"loss/overall": losses.overall, "loss/macro": losses.macro}
     if losses.correct is not None:

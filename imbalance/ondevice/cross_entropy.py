@@ -59,6 +59,13 @@ def chunked_cross_entropy(
     Raises:
       TypeError: If labels are not integers, or other arrays are not floats.
       ValueError: If shapes disagree or an option is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from imbalance.ondevice import chunked_cross_entropy
+      >>> hidden, weight = jnp.ones((3, 2)), jnp.zeros((4, 2))  # all of four classes have p = 1/4
+      >>> chunked_cross_entropy(hidden, weight, jnp.array([0, 3, 1])).round(3)
+      Array([1.386, 1.386, 1.386], dtype=float32)
     """
     hidden, weight, label = jnp.asarray(hidden), jnp.asarray(weight), jnp.asarray(label)
     bias = None if bias is None else jnp.asarray(bias)

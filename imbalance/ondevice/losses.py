@@ -44,6 +44,15 @@ class LossByClass:
         left out.
       low: Rounding errors of ``high``, float32 ``[sum, class + 3]``.
       ignore_index: Label that masks its example, or None.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from imbalance import ondevice
+      >>> losses = ondevice.LossByClass.create(num_classes=3)
+      >>> step = jax.jit(lambda losses, loss, label: losses.update(loss, label))
+      >>> losses = step(losses, jnp.array([0.1, 0.3, 2.0]), jnp.array([0, 0, 2]))
+      >>> losses.to_host().mean.round(6)
+      array([0.2, nan, 2. ])
     """
 
     high: jax.Array
@@ -249,6 +258,13 @@ def merge_processes(losses: analysis.LossByClass) -> analysis.LossByClass:
 
     Args:
       losses: Sums of this process, with the same classes and ``ignore_index`` in all of them.
+
+    Example:
+      >>> from imbalance import LossByClass, ondevice
+      >>> losses = LossByClass(num_classes=2)
+      >>> losses.update([0.5, 2.0], [0, 1])
+      >>> ondevice.merge_processes(losses).mean  # of all processes: here it is the only one
+      array([0.5, 2. ])
     """
     merged = analysis.LossByClass(losses.num_classes, losses.ignore_index, losses.names)
     merged.__dict__ |= vars(_over_processes(losses))

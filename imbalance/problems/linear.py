@@ -35,6 +35,13 @@ def random_linear(
       inputs: distribution of every entry.
       bias_column: append a column of ones to the inputs.
       bucketing: the classes of each bucket.
+
+    Example:
+      >>> import numpy as np
+      >>> from imbalance import problems
+      >>> problem = problems.random_linear("mine", {}, np.array([6, 3, 1]), dimension=20)
+      >>> problem.batch(seed=0).input.shape
+      (10, 20)
     """
     num_inputs = dimension + bias_column
     num_examples, num_classes = int(counts.sum()), len(counts)
@@ -72,6 +79,11 @@ def heavy_tailed_linear(m: int, **options) -> Problem:
 
     n = m 2^m samples, c = 2^m - 1 classes (the paper's text says 2^(m+1) - 1, its code 2^m - 1),
     d = (m + 1) 2^m inputs. ``options`` go to `random_linear`.
+
+    Example:
+      >>> from imbalance import problems
+      >>> problems.heavy_tailed_linear(m=3).counts
+      array([8, 4, 4, 2, 2, 2, 2])
     """
     counts = zipf.grouped_counts(m)
     options = {"dimension": (m + 1) * 2**m, **options}
@@ -79,14 +91,26 @@ def heavy_tailed_linear(m: int, **options) -> Problem:
 
 
 def balanced_linear(m: int, **options) -> Problem:
-    """A control: the same inputs as size m, with 2^m classes of m samples each."""
+    """A control: the same inputs as size m, with 2^m classes of m samples each.
+
+    Example:
+      >>> from imbalance import problems
+      >>> problems.balanced_linear(m=3).counts
+      array([3, 3, 3, 3, 3, 3, 3, 3])
+    """
     counts = zipf.uniform_counts(m * 2**m, 2**m)
     options = {"dimension": (m + 1) * 2**m, **options}
     return random_linear("balanced_linear", {"m": m}, counts, **options)
 
 
 def power_law_linear(m: int, exponent: float, **options) -> Problem:
-    """Sizes n, c, d of size m, with class counts ``n_k ∝ k^-exponent``."""
+    """Sizes n, c, d of size m, with class counts ``n_k ∝ k^-exponent``.
+
+    Example:
+      >>> from imbalance import problems
+      >>> problems.power_law_linear(m=3, exponent=1.0).counts
+      array([9, 5, 3, 2, 2, 2, 1])
+    """
     counts = zipf.power_law_counts(m * 2**m, 2**m - 1, exponent)
     options = {"dimension": (m + 1) * 2**m, **options}
     settings = {"m": m, "exponent": exponent}
@@ -98,6 +122,12 @@ def simple_imbalanced(probability: np.ndarray) -> Problem:
 
     Args:
       probability: π ``[class]``, float64, sum 1.
+
+    Example:
+      >>> import numpy as np
+      >>> from imbalance import problems
+      >>> problems.simple_imbalanced(np.array([0.5, 0.3, 0.2])).num_rows
+      3
     """
     num_classes = len(probability)
     model = partial(SoftmaxLinear, num_classes, num_classes, theoretical=True)
@@ -114,7 +144,13 @@ def simple_imbalanced(probability: np.ndarray) -> Problem:
 
 
 def weighted_quadratic(num_classes: int = 1000) -> Problem:
-    """``½ Σ π_k w_k²`` with ``π_k ∝ 1/k`` (Section 3.1, Figure 6)."""
+    """``½ Σ π_k w_k²`` with ``π_k ∝ 1/k`` (Section 3.1, Figure 6).
+
+    Example:
+      >>> from imbalance import problems
+      >>> problems.weighted_quadratic(4).counts.round(2)
+      array([0.48, 0.24, 0.16, 0.12])
+    """
     probability = zipf_probabilities(num_classes)
     return Problem.from_arrays(
         "weighted_quadratic",

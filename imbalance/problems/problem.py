@@ -38,6 +38,12 @@ class Problem:
       settings: what the data were made from, for the people who read a result. Nothing is
         recognised by them: two problems are the same if their programs and the bytes of their data
         are.
+
+    Example:
+      >>> from imbalance import problems
+      >>> problem = problems.heavy_tailed_linear(m=3)
+      >>> problem.num_rows, problem.counts
+      (24, array([8, 4, 4, 2, 2, 2, 2]))
     """
 
     name: str
@@ -91,6 +97,18 @@ class Problem:
 
         Raises:
           ValueError: as `batch`.
+
+        Example:
+          >>> from functools import partial
+          >>> import numpy as np
+          >>> from imbalance import Problem
+          >>> from imbalance.models.linear import SoftmaxLinear
+          >>> from imbalance.problems.tasks import classification
+          >>> task = classification(partial(SoftmaxLinear, 2, 3))  # two inputs, three classes
+          >>> x = np.array([[0.0, 1.0], [0.0, 2.0], [1.0, 0.0], [2.0, 2.0]])
+          >>> problem = Problem.from_arrays("mine", task, x, [0, 0, 1, 2], bucketing="levels")
+          >>> problem.counts, problem.buckets.bucket_of_class
+          (array([2, 1, 1]), array([0, 1, 1], dtype=int32))
         """
         rows = _rows(input, label, weight)
         held = None if validation is None else _rows(*validation, None)

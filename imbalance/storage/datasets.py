@@ -113,6 +113,15 @@ def load(
     Raises:
       FileNotFoundError: if there are none.
       ValueError: if the file is damaged.
+
+    Example:
+      >>> import xarray as xr
+      >>> from imbalance import load
+      >>> from imbalance.storage.datasets import dataset_path, save
+      >>> runs = xr.Dataset({"loss": ("step", [2.3, 0.7])})
+      >>> save(runs, dataset_path("mine", "laptop"), {})  # as an experiment does at its end
+      >>> load("mine")["loss"].values
+      array([2.3, 0.7])
     """
     path = dataset_path(name, scale, directory)
     if not path.exists():

@@ -27,6 +27,17 @@ def join(
     Raises:
       ValueError: If there are no pieces, if two have the same labels or one has several, or if
         their buckets or class counts differ.
+
+    Example:
+      >>> from imbalance import LossByClass, Record, join, load_record
+      >>> for name, loss in (("gd", 2.0), ("adam", 1.0)):
+      ...     losses = LossByClass(num_classes=2)
+      ...     losses.update([loss, 3 * loss], [0, 1])
+      ...     with Record(f"{name}.record", num_classes=2, optimizer=name) as record:
+      ...         record.append(0, losses)
+      >>> runs = join([load_record("gd.record"), load_record("adam.record")])
+      >>> runs["loss"].sel(optimizer="adam").item()
+      2.0
     """
     pieces = _listed(pieces)
     dims = list(dict.fromkeys(["learning_rate", "seed", "optimizer", over or "optimizer"]))

@@ -50,6 +50,17 @@ def load_record(
 
     Raises:
       ValueError: As `read_record` and `LossByClass.by_bucket`, or if there is no step.
+
+    Example:
+      >>> from imbalance import LossByClass, Record, load_record
+      >>> with Record("adam.record", num_classes=2, optimizer="adam") as record:
+      ...     for step in (0, 10):
+      ...         losses = LossByClass(num_classes=2)
+      ...         losses.update([2.0 / (1 + step), 2.0, 3.0], [0, 0, 1])
+      ...         record.append(step, losses)
+      >>> runs = load_record("adam.record", num_buckets=2)
+      >>> runs["bucket_loss"].sel(step=0).values.reshape(-1)
+      array([2., 3.])
     """
     found = parse(Path(path).read_bytes(), path)
     header, stored = found.header, found.steps

@@ -44,6 +44,14 @@ class Record:
       Held: If it is open for writing already, here or in another process; the message says where.
       TypeError: If a label is of a wrong type.
       ValueError: If there is not one class, or the file is no record or is damaged; see `salvage`.
+
+    Example:
+      >>> from imbalance import LossByClass, Record
+      >>> with Record("adam.record", num_classes=2, optimizer="adam", learning_rate=0.1) as record:
+      ...     for step in range(record.last_step + 1, 3):
+      ...         losses = LossByClass(num_classes=2)
+      ...         losses.update([1.0 / (1 + step), 3.0], [0, 1])
+      ...         record.append(step, losses)
     """
 
     def __init__(
@@ -187,6 +195,22 @@ def salvage(path: str | os.PathLike[str]) -> int:
       Held: If it is open for writing; the message says where.
       OSError: If there is no file, or no room; the record is then as it was.
       ValueError: If its header is damaged, so that nothing can be kept, or it is no record.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from imbalance import LossByClass, Record, salvage
+      >>> losses = LossByClass(num_classes=2)
+      >>> losses.update([1.0, 3.0], [0, 1])
+      >>> with Record("adam.record", num_classes=2) as record:
+      ...     record.append(0, losses)
+      ...     record.append(10, losses)
+      >>> path = Path("adam.record")
+      >>> damaged = bytearray(path.read_bytes())
+      >>> damaged[-1] ^= 1
+      >>> path.write_bytes(damaged) == len(damaged)
+      True
+      >>> salvage(path)
+      1
     """
     path = Path(path)
     with _only_writer(path):

@@ -23,7 +23,17 @@ FORMAT = "imbalance run 1"
 
 @dataclass(frozen=True)
 class Store:
-    """Runs by key in a folder, such as ``results/runs``."""
+    """Runs by key in a folder, such as ``results/runs``.
+
+    Example:
+      >>> from pathlib import Path
+      >>> import numpy as np
+      >>> from imbalance.storage.store import Store
+      >>> store, key = Store(Path("results/runs")), "0" * 32
+      >>> store.write(key, {"loss": (("step",), np.array([2.3, 0.7]))}, {"device": "cpu"})
+      >>> store.has(key), store.read(key)["loss"].values
+      (True, array([2.3, 0.7]))
+    """
 
     folder: Path
 

@@ -29,6 +29,14 @@ class Optimizer:
       label: in legends and titles; empty: the name under which the optimizer is run.
       colour: of its curves, as matplotlib names colours; None: one that is not taken.
       momentum: whether it has momentum: curves without are dashed.
+
+    Example:
+      >>> import optax
+      >>> from imbalance import OPTIMIZERS, Optimizer
+      >>> mine = Optimizer(optax.adamax, label="AdaMax", colour="tab:green")
+      >>> optimizers = {**OPTIMIZERS, "mine": mine}  # for Sweep(optimizers=)
+      >>> optimizers["mine"].momentum
+      True
     """
 
     rule: Rule

@@ -223,6 +223,14 @@ def run(sweep: Sweep, results: str | Path | None = None) -> xr.Dataset:
     Raises:
       MemoryError: if a run does not fit this device.
       OSError: if the store cannot be written to.
+
+    Example:
+      >>> from imbalance import Sweep, problems, run
+      >>> linear = problems.heavy_tailed_linear(m=3, bucketing="levels")
+      >>> rates = {"gd": (0.1, 0.3), "adam": (0.01, 0.1)}
+      >>> runs = run(Sweep(linear, rates, steps=30, seeds=(0, 1, 2)))
+      >>> dict(runs["bucket_loss"].sizes)
+      {'optimizer': 2, 'learning_rate': 3, 'seed': 3, 'step': 4, 'bucket': 3}
     """
     found = plans(sweep)
     if results is None:

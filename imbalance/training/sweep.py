@@ -21,7 +21,13 @@ from imbalance.training.precision import Precision
 
 
 def half_decades(low: float, high: float) -> tuple[float, ...]:
-    """Learning rates ``10^low, 10^(low + 1/2), ..., 10^high``; exponents are multiples of 1/2."""
+    """Learning rates ``10^low, 10^(low + 1/2), ..., 10^high``; exponents are multiples of 1/2.
+
+    Example:
+      >>> from imbalance import half_decades
+      >>> [round(rate, 4) for rate in half_decades(-2, -1)]
+      [0.01, 0.0316, 0.1]
+    """
     if (2 * low) % 1 or (2 * high) % 1 or high < low:
         raise ValueError(f"half_decades({low}, {high}): give multiples of 1/2 with low <= high.")
     return tuple(10 ** (k / 2) for k in range(round(2 * low), round(2 * high) + 1))
@@ -31,6 +37,11 @@ def quarter_decades(low: float, high: float) -> tuple[float, ...]:
     """Learning rates ``10^low, 10^(low + 1/4), ..., 10^high``; exponents are multiples of 1/4.
 
     For where half a decade is too coarse: the best rate would stand next to one that shakes.
+
+    Example:
+      >>> from imbalance import quarter_decades
+      >>> [round(rate, 4) for rate in quarter_decades(-1.5, -1)]
+      [0.0316, 0.0562, 0.1]
     """
     if (4 * low) % 1 or (4 * high) % 1 or high < low:
         raise ValueError(f"quarter_decades({low}, {high}): give multiples of 1/4 with low <= high.")
@@ -67,6 +78,14 @@ class Confirm:
       steps: horizons at which they are chosen; empty: the last step.
       growth: by how many rates a grid may grow at either end while the best stands there; the
         ratio of two neighbours stays the same.
+
+    Example:
+      >>> from imbalance import Confirm, Sweep, at_best, problems, run
+      >>> linear = problems.heavy_tailed_linear(m=3, bucketing="levels")
+      >>> confirm = Confirm(seeds=(1, 2), growth=1)
+      >>> runs = run(Sweep(linear, {"adam": (0.01, 0.1)}, steps=30, confirm=confirm))
+      >>> at_best(runs, step=30)["seed"].values
+      array([1, 2])
     """
 
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -99,6 +118,17 @@ class Sweep:
       precision: of matrix products, see `imbalance.training.precision`.
       optimizers: where names are looked up; add yours with ``{**OPTIMIZERS, "mine": mine}``, an
         `Optimizer` or a bare rule.
+
+    Example:
+      >>> from imbalance import Sweep, half_decades, problems
+      >>> sweep = Sweep(
+      ...     problems.heavy_tailed_linear(m=3),
+      ...     {"gd": half_decades(-2, 0), "adam": half_decades(-3, -1)},
+      ...     steps=100,
+      ...     seeds=(0, 1),
+      ... )
+      >>> sweep.settings()["learning_rates"]["gd"][0]
+      0.01
     """
 
     problem: Problem
