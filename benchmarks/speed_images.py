@@ -2,7 +2,8 @@
 
 JPEG files of the usual size of ImageNet's (500 x 375 pixels) are made first, each of smooth colour,
 lines and noise, compressed to some 110 kB as those are. Numbers are medians of images a second with
-[smallest, largest].
+[smallest, largest]; where the work is done in one process, also of a second of processor time,
+which others that use the machine change less.
 
 - *decode alone*: one file after another in this process: read, hashed, decoded, resized, cut.
 - *cache*: the whole making of a cache, with its processes started, checksums and fsync.
@@ -20,6 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,12 +83,23 @@ def read(images: CachedImages, batch: int) -> None:
         images.take(order[start : start + batch])
 
 
-def first_glyphs(counts: np.ndarray) -> float:
-    """Seconds of a call that reads the fonts."""
+def first_glyphs(counts: np.ndarray) -> None:
+    """A call that reads the fonts."""
     shapes.cache_clear()
-    began = time.perf_counter()
     glyphs(counts)
-    return time.perf_counter() - began
+
+
+def turns(side: Callable[[], object], repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds, and seconds of processor time, of several calls after one to warm up."""
+    spent: list[float] = []
+
+    def call() -> None:
+        began = time.process_time()
+        side()
+        spent.append(time.process_time() - began)
+
+    (took,) = by_turns([call], repeats)
+    return took, spent[1:]
 
 
 def measured(settings: Settings, folder: Path) -> list[list[str]]:
@@ -95,34 +108,24 @@ def measured(settings: Settings, folder: Path) -> list[list[str]]:
     several = _processors()
     rows = []
 
-    def add(what: str, number: int, took: list[float], others: list[float]) -> None:
-        rows.append([what, spread([number / s for s in took], 0), f"{others[0]:.0%}"])
+    def add(what: str, number: int, side: Callable[[], object], alone: bool = True) -> None:
+        with neighbours() as others:
+            took, spent = turns(side, settings.repeats)
+        speeds = [spread([number / s for s in times], 0) for times in (took, spent)]
+        rows.append([what, speeds[0], speeds[1] if alone else "", f"{others[0]:.0%}"])
 
     for size in settings.sizes:
-        with neighbours() as others:
-            (took,) = by_turns([partial(decode_alone, some, size)], settings.repeats)
-        add(f"decode alone, {size} pixels", len(some.names), took, others)
+        add(f"decode alone, {size} pixels", len(some.names), partial(decode_alone, some, size))
         for processes in sorted({1, several}):
-            with neighbours() as others:
-                build = partial(make_cache, files, size, folder / "cache", processes)
-                (took,) = by_turns([build], 2)
-            add(f"cache, {size} pixels, processes: {processes}", len(files.names), took, others)
+            build = partial(make_cache, files, size, folder / "cache", processes)
+            what = f"cache, {size} pixels, processes: {processes}"
+            add(what, len(files.names), build, alone=processes == 1)
         images = cached(files, size, folder / "cache")
-        with neighbours() as others:
-            (took,) = by_turns([partial(read, images, settings.batch)], settings.repeats)
-        add(
-            f"mapped reader, {size} pixels, batches of {settings.batch}",
-            settings.images,
-            took,
-            others,
-        )
+        what = f"mapped reader, {size} pixels, batches of {settings.batch}"
+        add(what, settings.images, partial(read, images, settings.batch))
     counts = np.full(1000, 10)
-    with neighbours() as others:
-        took = [first_glyphs(counts) for _ in range(settings.repeats)]
-    add("glyphs, first call", counts.sum(), took, others)
-    with neighbours() as others:
-        (took,) = by_turns([partial(glyphs, counts)], settings.repeats)
-    add("glyphs, later calls", counts.sum(), took, others)
+    add("glyphs, first call", counts.sum(), partial(first_glyphs, counts))
+    add("glyphs, later calls", counts.sum(), partial(glyphs, counts))
     return rows
 
 
@@ -131,7 +134,7 @@ def main(settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "train").mkdir()
         rows = measured(settings, Path(folder))
-    head = ["what", "images / s", "others' share"]
+    head = ["what", "images / s", "images / s of processor time", "others' share"]
     text = (
         f"`{command}` on {os.cpu_count()} cores; Pillow {PIL.__version__}.\n\n{table(head, rows)}"
     )
