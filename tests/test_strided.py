@@ -21,6 +21,8 @@ def value_and_gradients(function, images, kernel, gradient):
     return value, *back(gradient)
 
 
+slow = pytest.mark.slow
+QUICK = ("one matrix", "odd, stride 2", "tiles")
 # Rows and columns, positions along the kernel's sides, stride.
 CASES = {
     "one matrix": ((4, 4), (3, 3), 2),
@@ -34,7 +36,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(CASES[name], id=name, marks=() if name in QUICK else slow) for name in CASES],
+)
 def test_values_and_gradients_are_those_of_the_native_convolution(case):
     size, sides, stride = case
     rng = np.random.default_rng(0)
@@ -87,6 +92,16 @@ def test_the_cases_take_each_of_the_ways(monkeypatch):
             phases = {"_phases_of_images"} if "stride 2" in case else set()
             assert way == {"convolve_by_frequencies"} | phases
     assert MOST_PAIRS < 7 * 6 * 7 * 6
+
+
+def test_in_low_precision_only_the_result_is_rounded():
+    rng = np.random.default_rng(0)
+    images, kernel = rng.normal(size=(5, 7, 3, 4)), rng.normal(size=(3, 3, 3, 2))
+    narrow = [jnp.asarray(array, jnp.bfloat16) for array in (images, kernel)]
+    found = jax.jit(convolve)(*narrow)
+    expected = jax.jit(convolve)(*(array.astype(jnp.float32) for array in narrow))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, expected.astype(jnp.bfloat16))
 
 
 def test_the_maximum_takes_a_margin_and_every_other_pixel():

@@ -61,12 +61,9 @@ def convolve(images: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array
         )
 
     def on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        size = images.shape[:2]
-        if math.prod(size) * math.prod(_after(size, stride)) <= MOST_PAIRS:
-            return _by_matrix(images, kernel, stride)
-        if stride == 2:
-            images, kernel = _phases_of_images(images), _phases_of_kernel(kernel)
-        return _by_tiles(images, kernel)
+        # Cosines and sums of a transform need float32, also where the network computes in less.
+        wide = jnp.promote_types(images.dtype, jnp.float32)
+        return _by_products(images.astype(wide), kernel.astype(wide), stride).astype(images.dtype)
 
     return jax.lax.platform_dependent(images, kernel, cpu=on_cpu, default=native)
 
@@ -75,6 +72,15 @@ def max_pool(images: jax.Array) -> jax.Array:
     """Maximum over windows of 3 x 3 pixels, with stride 2 and a margin of one pixel."""
     margins = [(1, 1), (1, 1), (0, 0), (0, 0)]
     return jax.lax.reduce_window(images, -jnp.inf, jax.lax.max, (3, 3, 1, 1), (2, 2, 1, 1), margins)
+
+
+def _by_products(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    size = images.shape[:2]
+    if math.prod(size) * math.prod(_after(size, stride)) <= MOST_PAIRS:
+        return _by_matrix(images, kernel, stride)
+    if stride == 2:
+        images, kernel = _phases_of_images(images), _phases_of_kernel(kernel)
+    return _by_tiles(images, kernel)
 
 
 # One matrix ---------------------------------------------------------------------------------------
