@@ -24,7 +24,7 @@ SIZE = 8
 
 
 def colour(k, j):
-    return (10 + 40 * k, 20 + 5 * j, 200)
+    return (10 + 40 * k, 5 * j % 256, j // 50 * 20)
 
 
 def paint(folder, counts):
@@ -210,7 +210,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("processes", [1, 3])
 def test_kills_lose_nothing_and_leave_no_process(tmp_path, processes):
     """Killed at random times until it is done: the same pixels, and no orphans."""
-    paint(tmp_path / "train", [400] * 5)
+    paint(tmp_path / "train", [200] * 5)
     script = tmp_path / "make.py"
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
