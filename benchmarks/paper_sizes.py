@@ -5,8 +5,8 @@ their size, on which sweeps are planned. A test compares the table of docs/paper
 
 Operations are those of the products of a step, and of a forward pass for each measurement. An hour
 is that of one H100 at a share of its peak: half of the 67 TFLOP/s that it has in float32, a third
-of the 989 in bfloat16, which only Figure 1 uses. Memory is what XLA plans for a step of one run, on
-a CPU; it is not compiled for the test.
+of the 989 in bfloat16, in which Figure 1 and most networks of ImageNet compute. Memory is what XLA
+plans for a step of one run, on a CPU; it is not compiled for the test.
 
 Run:    python benchmarks/paper_sizes.py            (a minute; with --memory some more)
 """
@@ -28,7 +28,10 @@ import tyro
 
 from imbalance.data import images
 from imbalance.data.published import PUBLISHED
-from imbalance.problems import language, vision
+from imbalance.data.resampling import heavy_tailed_counts, small_counts
+from imbalance.data.zipf import labels_from_counts, uniform_counts
+from imbalance.models.pixels import Pixels
+from imbalance.problems import language, pictures, vision
 from imbalance.reporting.experiment import load_experiment
 from imbalance.training import memory
 from imbalance.training.plan import Plan, plans
@@ -36,7 +39,13 @@ from imbalance.training.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 USEFUL = {"float32": 67e12 / 2, "bfloat16": 989e12 / 3}  # operations a second
-IN_BFLOAT16 = ("fig1_language",)
+IN_BFLOAT16 = (
+    "fig1_language",
+    "fig3_imagenet",
+    "vision_layernorm",
+    "vision_reweighted",
+    "vision_transformer",
+)
 TEXTS = {  # tokens of the training and the validation text, and classes
     "ptb": (924_200, 73_000, 9_922),
     "tiny ptb": (73_000, 82_000, 9_922),
@@ -99,6 +108,18 @@ def stand_ins() -> Iterator[None]:
         train = found.train.take(np.arange(num_train or len(found.train.label)))
         return vision.Digits("mnist", {}, images.Split(train, found.val))
 
+    @functools.cache
+    def imagenet(folder: Path, subset: str, side: int = 224) -> pictures.Pictures:
+        counts = {
+            "full": uniform_counts(PUBLISHED["imagenet"].images["train"], 1_000),
+            "small": small_counts(),
+            "heavy_tailed": heavy_tailed_counts(),
+        }[subset]
+        label = labels_from_counts(counts)
+        found = images.Images(np.zeros((len(label), side, side, 3), np.uint8), label)
+        pixels = Pixels((0.5,) * 3, (0.25,) * 3)
+        return pictures.Pictures("imagenet", {}, found, len(counts), pixels)
+
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patched:
         for name in PUBLISHED:
             (Path(folder) / name).mkdir()
@@ -106,6 +127,7 @@ def stand_ins() -> Iterator[None]:
             (language, "text_folder", text),
             (language, "tiny_folder", lambda folder: stand_in(f"tiny {folder.name}")),
             (vision, "mnist", digits),
+            (pictures, "imagenet", imagenet),
         ):
             patched.enter_context(mock.patch.object(where, name, other))
         patched.enter_context(mock.patch.dict(os.environ, {"IMBALANCE_DATA": folder}))

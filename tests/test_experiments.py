@@ -31,6 +31,7 @@ SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
 SLOW = (
     "fig1_language",
     "fig2_barcoded",
+    "fig3_imagenet",
     "fig5_last_layer",
     "fig7_correlation",
     "fig8_transformer_head",
@@ -50,7 +51,11 @@ SLOW = (
     "linear_reweighted",
     "theory_bigram",
     "theory_memory",
+    "vision_last_layer",
+    "vision_layernorm",
     "vision_optimizers",
+    "vision_reweighted",
+    "vision_transformer",
 )
 
 

@@ -28,7 +28,10 @@ LAYERS: dict[str, Row] = {
     "": ({"analysis", "problems", "storage", "training"}, set()),
     "analysis": (set(), {"pandas", "xarray"}),
     "theory": (set(), {"scipy"}),
-    "data": ({"analysis"}, {"pooch", "tokenizers"}),
+    "data": (
+        {"analysis", "storage"},
+        {"PIL", "fontTools", "matplotlib", "pooch", "tokenizers", "tqdm"},
+    ),
     "models": (set(), {"flax", "jax"}),
     "ondevice": ({"analysis"}, {"jax"}),
     "problems": (
@@ -273,9 +276,14 @@ def test_the_reader_of_imports_sees_every_form(source, allowed):
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
+# Libraries that are imported under another name than they are installed by.
+IMPORTED_AS = {"fonttools": "fontTools", "pillow": "PIL"}
+
+
 def names_of(requirements: list[str]) -> set[str]:
     """Without versions and extras: ``jax[cuda12]>=0.10`` is jax."""
-    return {re.match(r"[\w.-]+", one)[0].lower().replace("-", "_") for one in requirements}
+    names = {re.match(r"[\w.-]+", one)[0].lower().replace("-", "_") for one in requirements}
+    return {IMPORTED_AS.get(name, name) for name in names}
 
 
 LIGHT = {"", "analysis", "commands", "storage"}  # rooms that work without the laboratory

@@ -17,7 +17,15 @@ from imbalance.training.plan import plans, runs
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
-SLOW = ("fig2_barcoded", "vision_optimizers")  # a second and a gigabyte each
+SLOW = (  # a second or a gigabyte each
+    "fig2_barcoded",
+    "fig3_imagenet",
+    "vision_last_layer",
+    "vision_layernorm",
+    "vision_optimizers",
+    "vision_reweighted",
+    "vision_transformer",
+)
 # Data sets without which an experiment does not run at the paper's size.
 NEEDED = {
     "fig1_language": ("wikitext-103",),
@@ -29,6 +37,11 @@ NEEDED = {
     "language_tokenizers": ("ptb", "wikitext-2"),
     "language_two_layer": ("ptb",),
     "vision_optimizers": ("mnist",),
+    "fig3_imagenet": ("imagenet",),
+    "vision_last_layer": ("imagenet",),
+    "vision_layernorm": ("imagenet",),
+    "vision_reweighted": ("imagenet",),
+    "vision_transformer": ("imagenet",),
 }
 # Exponents of the rates that the authors selected: experiment, sweep, optimizer.
 SELECTED = {

@@ -23,7 +23,12 @@ COUNTS = {
 }
 TEXT = Published("ptb", "ptb.train.txt and the others", "somewhere", text=COUNTS)
 DIGITS = replace(PUBLISHED["mnist"], images={"train": 20, "test": 10}, sha256={})
-FOLDERS = replace(PUBLISHED["imagenet"], images={"train": 6, "val": 4}, classes=2)
+FOLDERS = replace(
+    PUBLISHED["imagenet"],
+    images={"train": 7, "val": 4},
+    per_class={"train": (3, 4), "val": (2, 2)},
+    classes=2,
+)
 
 
 @pytest.fixture
@@ -127,16 +132,45 @@ def test_damaged_digits_are_told(digits):
     assert states(digits, known)["test images"] == "wrong"
 
 
-def test_image_folders_are_counted(tmp_path):
-    for part, number in (("train", 3), ("val", 2)):
-        for name in ("n01", "n02"):
+@pytest.fixture
+def folders(tmp_path):
+    """Empty files named as images, by part and class."""
+    for part, counts in (("train", (3, 4)), ("val", (2, 2))):
+        for name, count in zip(("n01", "n02"), counts, strict=True):
             (tmp_path / part / name).mkdir(parents=True)
-            for i in range(number):
+            for i in range(count):
                 (tmp_path / part / name / f"{i}.JPEG").touch()
-    assert states(tmp_path, FOLDERS) == {"train": "right", "val": "right"}
-    (tmp_path / "train" / "n01" / "0.JPEG").unlink()
-    assert words(tmp_path, FOLDERS, "train") == "train/: 5 images and not 6, 2 classes"
-    assert states(tmp_path / "train", FOLDERS) == {"train": "wrong", "val": "wrong"}
+    return tmp_path
+
+
+def test_image_folders_are_counted(folders):
+    (folders / "train" / "n01" / ".DS_Store").touch()
+    assert states(folders, FOLDERS) == {"train": "right", "val": "right"}
+    assert words(folders, FOLDERS, "train") == "train/: 7 images, 2 classes, 3 to 4 in a class"
+    (folders / "train" / "n02" / "0.JPEG").unlink()
+    assert words(folders, FOLDERS, "train") == (
+        "train/: 6 images and not 7, 2 classes, 3 to 3 in a class and not 3 to 4 in a class"
+    )
+    assert states(folders / "train", FOLDERS) == {"train": "wrong", "val": "wrong"}
+
+
+def test_images_without_folders_of_classes_are_told(folders):
+    for path in list((folders / "val").glob("*/*")):
+        path.rename(folders / "val" / f"{path.parent.name}-{path.name}")
+    for name in ("n01", "n02"):
+        (folders / "val" / name).rmdir()
+        (folders / "train" / name / "0.JPEG").unlink()
+    assert states(folders, FOLDERS) == {"train": "wrong", "val": "wrong"}
+    assert "val holds 4 images and no folder; move them" in words(folders, FOLDERS, "val")
+
+
+def test_an_empty_class_and_other_classes_are_told(folders):
+    (folders / "val" / "n01").rename(folders / "val" / "n03")
+    assert states(folders, FOLDERS) == {"train": "right", "val": "right", "classes": "wrong"}
+    said = words(folders, FOLDERS, "classes")
+    assert said == "2 classes are in one part only, n01 for one"
+    (folders / "val" / "n00").mkdir()
+    assert "n00 of 3 classes have no image" in words(folders, FOLDERS, "val")
 
 
 def test_what_is_looked_for_is_what_experiments_read():

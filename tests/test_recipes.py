@@ -336,7 +336,7 @@ ON_DATA = re.findall(r"```python\n(.*?)```", PAGE.with_name("data.md").read_text
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", ON_DATA, ids=["text", "tokens", "images"])
+@pytest.mark.parametrize("code", ON_DATA, ids=["text", "tokens", "digits", "glyphs", "folders"])
 def test_blocks_of_the_page_on_data_run_and_print_finite_numbers(
     code, tmp_path, monkeypatch, capsys
 ):

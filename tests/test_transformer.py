@@ -11,7 +11,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbalance.models.attention import CausalAttention, _kernel
+from imbalance.models.attention import CausalAttention, kernel_for
 from imbalance.models.last_layer import FrozenFeatures, LastLayer
 from imbalance.models.layers import dropped, sinusoids
 from imbalance.models.transformer import Transformer, gpt2, post_norm
@@ -501,7 +501,7 @@ def test_the_last_layer_is_a_linear_softmax_model():
 
 def test_the_kernel_is_the_fused_one_where_it_exists(monkeypatch):
     def chosen(dtype, head, asked="auto"):
-        return _kernel(asked, jnp.zeros((1, 1, 1, head), dtype))
+        return kernel_for(asked, jnp.zeros((1, 1, 1, head), dtype))
 
     assert chosen(jnp.bfloat16, 64) == "xla"  # no GPU here
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

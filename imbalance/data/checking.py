@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from imbalance.data.files import find_idx, read_idx
+from imbalance.data.image_files import image_files
 from imbalance.data.published import Published, TextCounts
 from imbalance.data.text import published_splits
 
@@ -131,17 +132,31 @@ def _checksum(path: Path) -> str:
 
 
 def _of_folders(folder: Path, wanted: Published) -> Iterator[Finding]:
+    """Images by their names alone: whether they can be read is found when they are decoded."""
+    classes: dict[str, tuple[str, ...]] = {}
     for part, number in wanted.images.items():
-        classes = [path for path in (folder / part).glob("*") if path.is_dir()]
-        if not classes:
-            yield Finding(part, "wrong", f"no folder {part}/ of classes; there should be {number}")
+        try:
+            found = image_files(folder / part)
+        except FileNotFoundError:
+            yield Finding(part, "wrong", f"no folder {part}/; there should be {wanted.layout}")
             continue
-        images = sum(1 for path in classes for _ in path.iterdir())
-        pairs = (
-            Compared("images", images, number),
-            Compared("classes", len(classes), wanted.classes),
-        )
+        except ValueError as error:
+            yield Finding(part, "wrong", str(error))
+            continue
+        classes[part] = found.classes
+        pairs = [
+            Compared("images", len(found.names), number),
+            Compared("classes", len(found.classes), wanted.classes),
+        ]
+        if part in wanted.per_class:
+            due = "{} to {} in a class".format(*wanted.per_class[part])
+            counts = np.bincount(found.label)
+            pairs.append(Compared("", f"{counts.min()} to {counts.max()} in a class", due))
         yield _compared(part, f"{part}/", pairs, "", None)
+    if len(set(classes.values())) > 1:
+        apart = sorted(set.symmetric_difference(*map(set, classes.values())))
+        words = f"{len(apart)} classes are in one part only, {apart[0]} for one"
+        yield Finding("classes", "wrong", words)
 
 
 def _compared(
@@ -149,7 +164,7 @@ def _compared(
 ) -> Finding:
     """A finding by counts, each with its name and what it should be, and by a known checksum."""
     told = [
-        f"{_number(had)} {what}" + ("" if had == due else f" and not {_number(due)}")
+        f"{_number(had)} {what}".strip() + ("" if had == due else f" and not {_number(due)}")
         for what, had, due in pairs
     ]
     right = all(had == due for _, had, due in pairs)

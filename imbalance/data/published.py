@@ -31,6 +31,7 @@ class Published:
       source: Where one gets it, in words.
       text: Counts of the training, validation and test text, where it is text.
       images: Number of training and test images, where it is images.
+      per_class: Least and greatest number of images in a class, by the part, where it is known.
       side: Pixels along a side of an image.
       classes: Number of classes, where it is images.
       sha256: Known checksums, by the file's name.
@@ -41,6 +42,7 @@ class Published:
     source: str
     text: Mapping[str, TextCounts] = field(default_factory=dict)
     images: Mapping[str, int] = field(default_factory=dict)
+    per_class: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     side: int = 0
     classes: int = 0
     sha256: Mapping[str, str] = field(default_factory=dict)
@@ -92,9 +94,11 @@ PUBLISHED = {
         ),
         Published(
             "imagenet",
-            "train/ and val/, in each a folder for each of 1,000 classes",
+            "train/ and val/, in each a folder of JPEG files for each of 1,000 classes, such as "
+            "n01440764/",
             "https://image-net.org, the ILSVRC 2012 images, after registration",
             images={"train": 1_281_167, "val": 50_000},
+            per_class={"train": (732, 1_300), "val": (50, 50)},
             classes=1_000,
         ),
     )

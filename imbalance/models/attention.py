@@ -68,15 +68,15 @@ class CausalAttention(nnx.Module):
                 keys,
                 value,
                 is_causal=True,
-                implementation=_kernel(self.implementation, query),
+                implementation=kernel_for(self.implementation, query),
             )
         else:  # JAX's kernels have no dropout
             mixed = _attention_with_dropout(query, keys, value, self.dropout, key)
         return linear(mixed.reshape(inputs.shape), self.out_weight[...], self.out_bias[...])
 
 
-def _kernel(implementation: Implementation, query: jax.Array) -> Literal["xla", "cudnn"]:
-    """The kernel that computes the attention of ``query``."""
+def kernel_for(implementation: Implementation, query: jax.Array) -> Literal["xla", "cudnn"]:
+    """The fastest kernel of JAX for the attention of ``query``, or the one asked for."""
     if implementation != "auto":
         return implementation
     head = query.shape[-1]

@@ -4,10 +4,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from imbalance.models.convolution import convolve_and_pool
+from imbalance.models.layers import parts_of_a_draw
 
 
 class SimpleCNN(nnx.Module):
@@ -53,11 +53,10 @@ class SimpleCNN(nnx.Module):
         num_features = (side // 4) ** 2 * inputs
         shapes += [(num_classes, num_features), (num_classes,)]
         fan_ins += [num_features] * 2
-        # One draw for all parameters: compiling a draw takes about a second.
-        ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
-        drawn = jax.random.uniform(rngs.params(), (ends[-1],), minval=-1, maxval=1)
-        parts = zip(jnp.split(drawn, ends[:-1]), shapes, fan_ins, strict=True)
-        start = [nnx.Param(part.reshape(shape) * fan_in**-0.5) for part, shape, fan_in in parts]
+        size = sum(map(math.prod, shapes))
+        drawn = jax.random.uniform(rngs.params(), (size,), minval=-1, maxval=1)
+        bounds = [fan_in**-0.5 for fan_in in fan_ins]
+        start = map(nnx.Param, parts_of_a_draw(drawn, shapes, bounds))
         *layers, self.weight, self.bias = start
         self.kernels, self.shifts = nnx.List(layers[::2]), nnx.List(layers[1::2])
 

@@ -160,9 +160,11 @@ class _Waves(NamedTuple):
 
 
 @lru_cache
-def _waves(image: tuple[int, ...], kernel: tuple[int, ...]) -> _Waves:
+def _waves(image: tuple[int, ...], kernel: tuple[int, ...], periodic: bool) -> _Waves:
     # Circular wrapping reaches k // 2 past the edge, so k // 2 rows of zeros are enough.
-    sizes = [length + side // 2 for length, side in zip(image, kernel, strict=True)]
+    sizes = [
+        length + (0 if periodic else side // 2) for length, side in zip(image, kernel, strict=True)
+    ]
     kept, share = [], []
     for f in np.ndindex(*sizes):
         mirrored = tuple(-i % size for i, size in zip(f, sizes, strict=True))
@@ -216,14 +218,21 @@ def _transform_kernel(waves: _Waves, kernel: jax.Array) -> tuple[jax.Array, jax.
     return jnp.tensordot(cos, taps, 1), jnp.tensordot(sin, taps, 1)
 
 
-@jax.custom_vjp
-def convolve_by_frequencies(images: jax.Array, kernel: jax.Array) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve_by_frequencies(
+    images: jax.Array, kernel: jax.Array, periodic: bool = False
+) -> jax.Array:
     """Cross-correlation that keeps the size, as products of Fourier transforms.
 
-    Images are ``[row, column, channel, example]`` of any size; the kernel is
-    ``[row, column, channel, output]``, of odd size; the result ``[row, column, output, example]``.
+    Args:
+      images: Images ``[row, column, channel, example]`` of any size.
+      kernel: Kernel ``[row, column, channel, output]``, of odd size.
+      periodic: Whether beyond an edge lies the opposite one, and not zeros: fewer frequencies.
+
+    Returns:
+      ``[row, column, output, example]``.
     """
-    return _forward(images, kernel)[0]
+    return _forward(images, kernel, periodic)[0]
 
 
 # A product of complex numbers takes three real ones (Gauss). Sums and differences are passes over
@@ -231,9 +240,9 @@ def convolve_by_frequencies(images: jax.Array, kernel: jax.Array) -> jax.Array:
 # are, or copies the smaller one.
 
 
-def _forward(images: jax.Array, kernel: jax.Array):
+def _forward(images: jax.Array, kernel: jax.Array, periodic: bool):
     image = images.shape[:2]
-    waves = _waves(image, kernel.shape[:2])
+    waves = _waves(image, kernel.shape[:2], periodic)
     a, b = _transform(waves, images)
     c, d = _transform_kernel(waves, jnp.swapaxes(kernel, 2, 3))
     multiply = partial(jnp.einsum, "foc,fcn->fon")
@@ -243,10 +252,10 @@ def _forward(images: jax.Array, kernel: jax.Array):
     return convolved, (a, b, kernel, jnp.zeros((*image, 0)))
 
 
-def _backward(residuals, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(periodic: bool, residuals, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     a, b, kernel, empty = residuals
     image = empty.shape[:2]
-    waves = _waves(image, kernel.shape[:2])
+    waves = _waves(image, kernel.shape[:2], periodic)
     p, q = _transform(waves, gradient)
     c, d = _transform_kernel(waves, kernel)
     multiply = partial(jnp.einsum, "fco,fon->fcn")

@@ -61,7 +61,9 @@ def classification(build: "Callable[..., nnx.Module]") -> Task:
       build: Constructor of the flax module, with its random streams as keyword ``rngs``. The module
         maps ``Batch.input`` to logits and names the axis of its classes in ``class_axis``. If it
         ends in a linear layer, a method ``head`` maps the input to that layer's features, weight
-        and bias (see `Head`).
+        and bias (see `Head`). One that normalises examples together says so by ``takes_weight``:
+        both are then called with the weights of the examples too, of which those of 0 must not
+        count.
     """
     # Only this module converts flax models; elsewhere parameters are a plain pytree. flax is slow
     # to import, half as slow as JAX, so it is imported only for flax models.
@@ -70,19 +72,23 @@ def classification(build: "Callable[..., nnx.Module]") -> Task:
     model = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
     class_axis = model.class_axis  # pyright: ignore[reportAttributeAccessIssue]
     graphdef, _ = nnx.split(model)
+    together = getattr(model, "takes_weight", False)
+
+    def given(batch: Batch) -> tuple[Any, ...]:
+        return (batch.input, batch.weight) if together else (batch.input,)
 
     def init(key: jax.Array) -> Params:
         return nnx.to_pure_dict(nnx.state(build(rngs=nnx.Rngs(key))))
 
     def per_example(params: Params, batch: Batch, key: jax.Array | None) -> Examples:
         del key  # no dropout in these models
-        logits = nnx.merge(graphdef, params)(batch.input)
+        logits = nnx.merge(graphdef, params)(*given(batch))
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label, axis=class_axis)
         return Examples(loss, batch.label, batch.weight)
 
     def head(params: Params, batch: Batch) -> Head:
         model: Any = nnx.merge(graphdef, params)
-        return Head(*model.head(batch.input))
+        return Head(*model.head(*given(batch)))
 
     return Task(init, per_example, head if hasattr(model, "head") else None)
 

@@ -27,6 +27,7 @@ MAIN = (  # the figures of the main text and the theorem's, the quickest first
     "fig5_last_layer",
     "fig1_language",
     "fig2_barcoded",
+    "fig3_imagenet",
 )
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
