@@ -14,6 +14,7 @@ COMMANDS = {
     "counts": "how heavy the tail of a file of counts, labels or text is",
     "compare": "two recorded runs side by side, by frequency of the classes",
     "data": "what a folder of data sets holds, and whether it is complete",
+    "status": "how far experiments are: runs done, running, missing and failed",
 }
 # Libraries that a light installation lacks, and what installs them.
 INSTALLED_BY = {"pyarrow": "pyarrow"} | dict.fromkeys(
