@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from imbalance.reporting.claims import Claim
+from imbalance.reporting.cluster import Cluster
 from imbalance.training.sweep import Sweep
 
 Scale = Literal["smoke", "laptop", "paper"]
@@ -81,10 +82,16 @@ class Options:
     """The folder where figures are drawn; those of smoke go beside its results."""
     pdf: bool = False
     """Draw a PDF beside the PNG."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = Cluster()
+    """Members of a cluster, or of this machine, that make the runs."""
 
     def __post_init__(self):
         if self.jobs is not None and self.jobs < 1:
             raise ValueError(f"--jobs {self.jobs}: give 1 or more.")
+        if self.cluster.launcher:
+            for name in ("jobs", "redraw", "overwrite"):
+                if getattr(self, name):
+                    raise ValueError(f"--{name} is for this process: leave out --launcher.")
 
     def figure_path(self, name: str) -> Path:
         """Where a figure goes: laptop to ``figures/``, paper below it, smoke beside its results."""
@@ -136,5 +143,8 @@ def main(experiment: Experiment) -> None:
     from imbalance.reporting.reproduce import carry_out  # which imports what is declared here
 
     module = sys.modules["__main__"]
-    options = tyro.cli(Options, description=inspect.getdoc(module))
+    try:
+        options = tyro.cli(Options, description=inspect.getdoc(module))
+    except ValueError as error:  # of options that do not go together
+        sys.exit(str(error))
     sys.exit(carry_out({Path(str(module.__file__)).resolve(): experiment}, options))
