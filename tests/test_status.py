@@ -1,8 +1,9 @@
 """`imbalance status`: what is done, running, missing and failed, and nothing hostile stops it."""
 
-import fcntl
 import json
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -16,6 +17,8 @@ from imbalance.storage.agendas import Agenda, Wanted
 from imbalance.storage.notes import Note, from_line
 from imbalance.storage.standing import speed, standings
 from imbalance.storage.store import PLACE, Store
+
+fcntl = pytest.importorskip("fcntl")  # not on Windows
 
 KEYS = [letter * 32 for letter in "abcdef"]
 ARRAYS = {"loss": (("step",), np.float32([1, 2]))}
@@ -172,6 +175,12 @@ def test_an_empty_folder_and_none(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["status", "--results", str(tmp_path / "none")])
     assert "none is no folder; name that of the results" in ended.value.code
+
+
+def test_it_needs_no_jax():
+    code = "import sys, imbalance.commands.status; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_an_agenda_comes_back_and_is_removed(results):
