@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_experiments import command, ended, script_in
+from test_experiments import EXPERIMENT, PATH, command, ended, script_in
 
 from imbalance.reporting import launching, members, workers
 from imbalance.reporting.cluster import Cluster, parameters
@@ -325,6 +325,68 @@ def test_half_a_line_is_waited_for_and_strange_ones_are_passed_over(tmp_path):
     assert events_in(path, size)[0] == [("made", [])]
 
 
+# The command that waits -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting(tmp_path, monkeypatch):
+    """Waits for members that tell given events: the exit status."""
+
+    def wait(*told, detach=False):
+        def events(stopping):
+            for event in told:
+                if callable(event):
+                    event()
+                if stopping():
+                    return
+                yield event if not callable(event) else (0, "waiting", None)
+
+        launched = SimpleNamespace(events=events, described="members", folder="logs")
+        monkeypatch.setattr(launching, "launch", lambda scripts, options: launched)
+        cluster = Cluster("local", detach=detach)
+        options = Options("smoke", results=tmp_path, figures=tmp_path, cluster=cluster)
+        return carry_out({PATH: EXPERIMENT}, options)
+
+    return wait
+
+
+FAILED = (0, "failed", (str(PATH), "MemoryError: too large", ""))
+
+
+def test_what_one_member_cannot_make_another_may_join(waiting, tmp_path, capsys):
+    alone = Options("smoke", jobs=1, results=tmp_path, figures=tmp_path)
+    assert carry_out({PATH: EXPERIMENT}, alone) == 0
+    capsys.readouterr()
+    joined = (1, "joined", str(PATH))
+    assert waiting(FAILED, (0, "broke", "x"), joined, joined, (1, "ended", None)) == 0
+    out, err = capsys.readouterr()
+    assert "member 0 could not go on with tiny: MemoryError: too large" in out
+    assert out.count("drew ") == 1 and "Claims of tiny" in out and "FAILED" not in err
+
+
+@pytest.mark.parametrize(
+    ("told", "cause"), [((FAILED,), "MemoryError: too large"), ((), "not all of its runs were")]
+)
+def test_what_no_member_could_make_has_failed(waiting, capsys, told, cause):
+    assert waiting(*told) == 1
+    assert f"FAILED  tiny: {cause}" in capsys.readouterr().err
+
+
+def test_optimizers_that_were_not_asked_for_are_named(waiting, capsys):
+    assert waiting((0, "absent", ("tiny", ["gd"]))) == 0
+    assert "tiny: not drawn yet, these are still to be run: gd" in capsys.readouterr().out
+
+
+def test_who_waits_no_longer_leaves_the_members_to_themselves(waiting, capsys):
+    assert waiting(lambda: signal.raise_signal(signal.SIGINT), FAILED) == 128 + signal.SIGINT
+    assert "no longer waiting for members" in capsys.readouterr().err
+
+
+def test_who_does_not_wait_returns_at_once(waiting, capsys):
+    assert waiting(FAILED, detach=True) == 0
+    assert capsys.readouterr().out == "members\n"
+
+
 # A member ---------------------------------------------------------------------------------------
 
 
@@ -341,12 +403,14 @@ def told(member):
     return events_in(member.events, 0)[0]
 
 
-def test_a_member_is_what_is_sent_and_requeued(member):
+def test_a_member_is_what_is_sent_and_requeued_unless_nothing_comes_of_it(member):
     one = member()
     assert pickle.loads(pickle.dumps(one)) == one
-    assert one.checkpoint() is None  # nothing came of it: nothing would the next time
-    Events(one.events, one)("waiting", None)
-    assert one.checkpoint().function is one
+    for _ in range(members.MOST_IN_VAIN - 1):
+        assert one.checkpoint().function is one
+    assert one.checkpoint() is None
+    Events(one.events, one)("waiting", None)  # for others, which is no fault of its own
+    assert one.checkpoint().function is one and one.in_vain == 0
 
 
 def test_events_are_lines_and_failures_are_kept(member, capsys, monkeypatch):
@@ -534,7 +598,7 @@ def test_members_search_confirm_join_and_the_command_draws(tmp_path, capsys):
     assert left == [] and not list(tmp_path.rglob("*.json"))
 
 
-def began(folder, index, times=1, timeout=120):
+def began(folder, index, times=1, timeout=300):
     """The process of a member that has begun so often and makes a run."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -553,7 +617,7 @@ def test_a_requeued_member_goes_on_with_the_same_bits(tmp_path):
     arguments = (script, "--scale", "smoke", "--launcher", "local", "--members", "1")
     process = command(*arguments, cwd=tmp_path)
     os.kill(began(tmp_path, 0), signal.SIGUSR2)
-    status, out, err = ended(process)
+    status, out, err = ended(process, timeout=600)
     assert status == 0, err
     assert "member 0 was stopped by SIGUSR2; it comes back and goes on" in out
     found = load("mine", "smoke", tmp_path / "results")
@@ -566,7 +630,7 @@ def test_what_a_killed_member_held_is_made_by_another(tmp_path):
     arguments = (script, "--scale", "smoke", "--launcher", "local", "--members", "2")
     process = command(*arguments, cwd=tmp_path)
     os.kill(began(tmp_path, 0), signal.SIGKILL)
-    status, out, err = ended(process)
+    status, out, err = ended(process, timeout=600)
     assert status == 0, err
     assert "member 0 is gone: its log is " in out and "Claims of mine" in out
 
@@ -597,7 +661,7 @@ def test_an_experiment_that_fails_in_every_member_is_reported_and_the_others_are
     broken.write_text(broken.read_text().replace("def own(rate):", "def own(rate):\n    1 / 0"))
     arguments = ("--scale", "smoke", "--launcher", "local", "--members", "2", "--experiments", ".")
     process = command("-m", "imbalance.reporting.reproduce", *arguments, cwd=tmp_path)
-    status, out, err = ended(process)
+    status, out, err = ended(process, timeout=600)
     assert status == 1
     assert "FAILED  broken: ZeroDivisionError" in err and "Claims of mine" in out
     found = {one.name: one for one in standings(tmp_path / "results")}

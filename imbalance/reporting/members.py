@@ -35,6 +35,7 @@ from imbalance.storage import agendas
 from imbalance.training.plan import Run
 
 TOLD_SECONDS = 5.0  # between two words of how far the runs are
+MOST_IN_VAIN = 3  # lives of a member of which nothing comes, on end: it would go on so for ever
 # Submitit and Slurm send SIGUSR2 before a time limit, Slurm SIGTERM when it takes a node away.
 # Ctrl-C is left to whoever waits for the members.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
@@ -51,6 +52,8 @@ class Member:
       options: of the command that launched it.
       folder: of its logs and events.
       path: where that command looks for modules.
+      in_vain: lives before this one of which nothing came.
+      lived: whether something has come of this one.
     """
 
     index: int
@@ -59,6 +62,7 @@ class Member:
     options: Options
     folder: str
     path: Sequence[str]
+    in_vain: int = 0
     lived: bool = field(default=False, init=False)
 
     def __call__(self) -> None:
@@ -96,16 +100,22 @@ class Member:
     def checkpoint(self) -> Any:
         """What submitit is to requeue: this again, for all that was done is in the store.
 
-        None, which ends it, if nothing came of the time that it had: nothing would the next time.
+        None, which ends it, when nothing came of its time too often: nothing would the next time.
         """
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self) if self.lived else None
+        self.in_vain = self._in_vain
+        return DelayedSubmission(self) if self.in_vain < MOST_IN_VAIN else None
+
+    @property
+    def _in_vain(self) -> int:
+        return 0 if self.lived else self.in_vain + 1
 
     def _leave(self, number: int, tell: Tell) -> None:
         """Go after a signal: to come back, unless somebody wants it to end."""
         requeue = number == signal.SIGUSR2 or is_running_under_slurm()
-        tell("requeued" if requeue and self.lived else "left", signal.Signals(number).name)
+        comes_back = requeue and self._in_vain < MOST_IN_VAIN
+        tell("requeued" if comes_back else "left", signal.Signals(number).name)
         hook = signal.getsignal(signal.SIGUSR2)
         if requeue and callable(hook):
             hook(signal.SIGUSR2, None)  # submitit's, which stores and requeues it and exits

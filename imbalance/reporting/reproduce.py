@@ -68,7 +68,8 @@ def carry_out(experiments: Mapping[Path, Experiment | None], options: Options) -
         print("experiments run in one process; start the command on one host.", file=sys.stderr)
         return 1
     with contextlib.ExitStack() as stack:
-        stopping = stack.enter_context(stop_when_asked())
+        quietly = bool(options.cluster.launcher)  # there is nothing here to be saved
+        stopping = stack.enter_context(stop_when_asked(quietly))
         drawer = None
         if isinstance(options, ReproduceOptions):
             every = scripts(options.experiments, every=True)

@@ -204,7 +204,8 @@ def join_runs(work: Work, options: Options) -> None:
     dataset, place = _dataset(work, options), evidence.data_path(work.name, options)
     if place is not None:
         evidence.keep(dataset, place)
-    agendas.remove(work.name, options.scale, options.results)
+    if not work.elsewhere:
+        agendas.remove(work.name, options.scale, options.results)
 
 
 def _dataset(work: Work, options: Options) -> xr.Dataset:
