@@ -47,7 +47,7 @@ LAYERS: dict[str, Row] = {
     ),
     "reporting": (
         {"analysis", "storage", "training"},
-        {"jax", "matplotlib", "tqdm", "tyro", "xarray"},
+        {"jax", "matplotlib", "submitit", "tqdm", "tyro", "xarray"},
     ),
     # The libraries of others' training loops, each in a module of its own.
     "integrations": (

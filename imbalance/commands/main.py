@@ -29,6 +29,7 @@ COMMANDS = {
     "counts": "how heavy the tail of a file of counts, labels or text is",
     "compare": "two recorded runs side by side, by frequency of the classes",
     "data": "what a folder of data sets holds, and whether it is complete",
+    "status": "how far experiments are: runs done, running, missing and failed",
 }
 LABORATORY = ("reproduce", "run", "figures")  # commands that need the extra `lab`, which has both
 # Libraries that a light installation lacks, by the extra that installs them.

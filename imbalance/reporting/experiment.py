@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from imbalance.reporting.claims import Claim
+from imbalance.reporting.cluster import Cluster
 from imbalance.reporting.part import Part, Scale
 from imbalance.training.sweep import Sweep
 
@@ -76,11 +77,17 @@ class Options(Part):
     """The folder where figures are drawn; those of smoke and of parts go beside the results."""
     pdf: bool = False
     """Draw a PDF beside the PNG."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = Cluster()
+    """Members of a cluster, or of this machine, that make the runs."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.jobs is not None and self.jobs < 1:
             raise ValueError(f"--jobs {self.jobs}: give 1 or more.")
+        if self.cluster.launcher:
+            for name in ("jobs", "redraw", "overwrite"):
+                if getattr(self, name):
+                    raise ValueError(f"--{name} is for this process: leave out --launcher.")
 
     def figure_path(self, name: str) -> Path:
         """Where a figure goes: laptop to ``figures/``, paper below it, else beside the results."""
@@ -134,5 +141,8 @@ def main(experiment: Experiment) -> None:
     from imbalance.reporting.reproduce import carry_out  # which imports what is declared here
 
     module = sys.modules["__main__"]
-    options = tyro.cli(Options, description=inspect.getdoc(module))
+    try:
+        options = tyro.cli(Options, description=inspect.getdoc(module))
+    except ValueError as error:  # of options that do not go together
+        sys.exit(str(error))
     sys.exit(carry_out({Path(str(module.__file__)).resolve(): experiment}, options))

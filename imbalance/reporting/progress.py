@@ -4,7 +4,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from tqdm import tqdm
@@ -78,11 +78,17 @@ class _Nowhere:
 
 
 @contextlib.contextmanager
-def stop_when_asked(quietly: bool = False) -> Iterator[Callable[[], int]]:
+def stop_when_asked(
+    quietly: bool = False, numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)
+) -> Iterator[Callable[[], int]]:
     """Gives what says whether to stop: the number of the signal that asked for it, or 0.
 
     Ctrl-C and SIGTERM, which Slurm and cloud machines send, ask; whoever works looks, saves and
     stops. A second Ctrl-C interrupts at once. Compilers are never interrupted, which would crash.
+
+    Args:
+      quietly: without a word on the terminal.
+      numbers: of the signals that ask.
     """
     asked = 0
 
@@ -100,7 +106,7 @@ def stop_when_asked(quietly: bool = False) -> Iterator[Callable[[], int]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: 0
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield lambda: asked
     finally:

@@ -6,19 +6,19 @@ appendices and this project's own as well. A second call draws from stored resul
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import jax
 import tyro
 
-from imbalance.reporting import evidence, workers
-from imbalance.reporting.claims import Claim, claims_table, to_text
-from imbalance.reporting.drawing import Drawer, Drawn, Failed
+from imbalance.reporting import workers
+from imbalance.reporting.awaiting import Awaiting
+from imbalance.reporting.drawing import Drawer
 from imbalance.reporting.experiment import Experiment, Options, load_experiment, scripts
 from imbalance.reporting.progress import Progress, stop_when_asked
+from imbalance.reporting.showing import Showing
 from imbalance.reporting.work import (
     Work,
     flops,
@@ -28,12 +28,12 @@ from imbalance.reporting.work import (
     resolve,
     seconds,
     size,
+    tell_agenda,
 )
-from imbalance.storage import files
+from imbalance.storage import agendas, files
 from imbalance.storage.datasets import dataset_path
 from imbalance.storage.store import Store
 
-CORES_A_WORKER = 2  # two processes of one core are slower than one of two: benchmarks/RESULTS.md
 WORTH_WORKERS = 20.0  # seconds of work below which one process is done sooner
 
 
@@ -65,17 +65,20 @@ def carry_out(experiments: Mapping[Path, Experiment | None], options: Options) -
       The exit status: 0, 1 if an experiment failed, or 128 and the number of the signal that
       stopped it.
     """
-    if jax.process_count() > 1:
+    # With members this process touches no device: it would take memory from them.
+    if not options.cluster.launcher and jax.process_count() > 1:
         print("experiments run in one process; start the command on one host.", file=sys.stderr)
         return 1
     with contextlib.ExitStack() as stack:
-        stopping = stack.enter_context(stop_when_asked())
+        quietly = bool(options.cluster.launcher)  # there is nothing here to be saved
+        stopping = stack.enter_context(stop_when_asked(quietly))
         drawer = None
         if isinstance(options, ReproduceOptions):
             every = scripts(options.experiments, every=True)
             others = [path for path in every if path not in experiments]
             drawer = stack.enter_context(Drawer(others, options))
-        return _Command(experiments, options, stopping, drawer).run()
+        command = Awaiting if options.cluster.launcher else _Command
+        return command(experiments, options, stopping, drawer).run()
 
 
 class _Command:
@@ -83,10 +86,7 @@ class _Command:
 
     def __init__(self, experiments, options: Options, stopping, drawer: Drawer | None):
         self.experiments, self.options, self.stopping = experiments, options, stopping
-        self.drawer = drawer
-        self._tell: Callable[[str], None] = partial(print, flush=True)
-        self.claims: dict[str, list[Claim]] = {}
-        self.failures: dict[str, str] = {}  # cause, by the experiment's name
+        self.showing = Showing(experiments, options, drawer)
         self.left: dict[str, set[str]] = {}  # keys still to be made, by the experiment's name
         self.works: dict[str, Work] = {}
         self.expected: dict[str, float] = {}  # operations that are to follow searches
@@ -95,10 +95,10 @@ class _Command:
         for path, experiment in self.experiments.items():
             if self.stopping():
                 return self._end()
-            self._attempt(path.stem, lambda p=path, e=experiment: self._plan(p, e))
+            self.showing.attempt(path.stem, lambda p=path, e=experiment: self._plan(p, e))
             if path.stem in self.works and not self.left[path.stem]:
                 self._finish_if_whole(self.works[path.stem])  # drawn while the next is planned
-                self._collect()
+                self.showing.collect()
         works = list(self.works.values())
         try:
             self._prepare(works)
@@ -109,11 +109,11 @@ class _Command:
         self._announce(works, jobs)
         self.expected = {work.name: following(work) for work in works}
         self.progress = Progress(flops(works))
-        self._tell = self.progress.tell
+        self.showing.tell = self.progress.tell
         try:
             if any(self.left.values()):
                 workers.make(works, self.options, jobs, self._told, self.stopping)
-            self._collect(wait=not self.stopping())
+            self.showing.collect(wait=not self.stopping())
         finally:
             self.progress.close()
         return self._end()
@@ -123,6 +123,11 @@ class _Command:
         if self.options.overwrite and not self.options.redraw:
             self._forget(work)
             work = renewed(work, self.options)
+        if work.elsewhere:
+            self.showing.tell(
+                f"{work.name}: drawn from the runs that are joined; on this machine, and as the "
+                "script is now, others would be made."
+            )
         self._adopt(work)
 
     def _adopt(self, work: Work) -> None:
@@ -136,20 +141,13 @@ class _Command:
                 store.path(run.key).unlink(missing_ok=True)
                 store.checkpoint(run.key).unlink(missing_ok=True)
 
-    def _attempt(self, name: str, action) -> None:
-        """Do something for an experiment; what fails is told, and the others go on."""
-        try:
-            action()
-        except Failed as error:
-            self._failed(name, *error.args)
-        except Exception as error:
-            self._failed(name, *workers.explained(error))
-
     def _failed(self, name: str, cause: str, trace: str) -> None:
-        if name not in self.failures:
-            self.failures[name] = cause
-            self.left.pop(name, None)
-            print(f"\n{name}: {trace or cause}", file=sys.stderr, flush=True)
+        """A worker could not go on with an experiment."""
+        self.left.pop(name, None)
+        self.showing.fail(name, cause, trace)
+        with contextlib.suppress(OSError):
+            options = self.options
+            agendas.keep_failure(name, options.label, options.results, cause, trace)
 
     def _prepare(self, works: Sequence[Work]) -> None:
         """Find out now, and not after hours of work, whether there is room for all of it."""
@@ -164,6 +162,9 @@ class _Command:
         for work in works:
             place = dataset_path(work.name, self.options.label, self.options.results)
             files.remove_leftovers(place.parent)
+            if self.left[work.name]:
+                agendas.remove(work.name, self.options.label, self.options.results, agendas.FAILED)
+                tell_agenda(work, self.options)
 
     def _jobs(self, works: Sequence[Work]) -> int:
         groups = len({key for keys in self.left.values() for key in keys})
@@ -171,7 +172,7 @@ class _Command:
             return max(1, min(self.options.jobs, groups))
         if jax.default_backend() != "cpu" or sum(seconds(w, 1) for w in works) < WORTH_WORKERS:
             return 1
-        return max(1, min(len(workers.processors()) // CORES_A_WORKER, groups))
+        return max(1, min(len(workers.processors()) // workers.CORES_A_WORKER, groups))
 
     def _announce(self, works: Sequence[Work], jobs: int) -> None:
         total = sum(len(keys) for keys in self.left.values())
@@ -206,8 +207,8 @@ class _Command:
             path, cause, trace = value
             self._failed(Path(path).stem, cause, trace)
         elif kind == "lost":
-            self._tell(f"{value}; the others go on.")
-        self._collect()
+            self.showing.tell(f"{value}; the others go on.")
+        self.showing.collect()
 
     def _stored(self, keys: Sequence[str], counted: bool) -> None:
         """Runs are there; what another command made counts as progress once."""
@@ -221,17 +222,15 @@ class _Command:
                 self._finish_if_whole(self.works[name])
 
     def _finish_if_whole(self, work: Work) -> None:
-        if self.left.get(work.name) or work.name in self.failures:
+        if self.left.get(work.name) or work.name in self.showing.failures:
             return
         if not work.settled and not work.absent:
-            self._attempt(work.name, lambda: self._go_on(work))
+            self.showing.attempt(work.name, lambda: self._go_on(work))
             return
         if work.absent:
-            self._tell(
-                f"{work.name}: not drawn yet, these are still to be run: {', '.join(work.absent)}"
-            )
+            self.showing.tell_absent(work.name, work.absent)
             return
-        self._attempt(work.name, lambda: self._finish(work))
+        self.showing.attempt(work.name, lambda: self._finish(work))
 
     def _go_on(self, work: Work) -> None:
         """A search has ended: learn what follows it."""
@@ -244,41 +243,16 @@ class _Command:
         self.expected[work.name] = rest
         self.progress.expect(follow + rest - expected)
         self._adopt(work)
+        if work.missing:
+            tell_agenda(work, self.options)
         self._finish_if_whole(work)
 
     def _finish(self, work: Work) -> None:
         join_runs(work, self.options)
-        if self.drawer:
-            self.drawer.draw(work.path)
-        else:
-            dataset = evidence.behind(work.name, self.options)
-            self._show(work.name, evidence.draw(work.experiment, dataset, self.options))
-
-    def _collect(self, wait: bool = False) -> None:
-        """Show what has been drawn by now, or wait for all."""
-        for name, drawn in self.drawer.drawn(wait) if self.drawer else ():
-            self._attempt(name, lambda n=name, d=drawn: self._show(n, d.result()))
-
-    def _show(self, name: str, drawn: Drawn) -> None:
-        self.claims[name], path = drawn
-        self._tell(f"drew {path}")
-        if self.drawer:
-            self._write_claims(self.drawer.claims_of_others())
-
-    def _write_claims(self, others: Mapping[str, list[Claim]]) -> None:
-        label, shown = self.options.label, self.options.shown
-        folder = self.options.figure_path("x").parent if shown else self.options.results
-        ordered = {name: self.claims[name] for name in self.works if name in self.claims}
-        text = claims_table({**ordered, **others}, label)
-        self.table = folder / ("CLAIMS.md" if shown else f"CLAIMS-{label}.md")
-        files.write_as_it_is(self.table, text.encode())
+        self.showing.draw(work.path, work.experiment)
 
     def _end(self) -> int:
-        for name, group in self.claims.items():
-            print(f"\nClaims of {name} at scale {self.options.label}:\n{to_text(group)}")
-        if hasattr(self, "table"):
-            print(f"\nall claims are in {self.table}")
-        sys.stdout.flush()
+        self.showing.end()
         if number := self.stopping():
             print(
                 "\nstopped; finished runs are stored, those on their way have a checkpoint, and "
@@ -288,10 +262,8 @@ class _Command:
             return 128 + number
         for name, keys in self.left.items():
             if keys:
-                self.failures.setdefault(name, f"{len(keys)} runs were not made")
-        for name, cause in self.failures.items():
-            print(f"FAILED  {name}: {cause}", file=sys.stderr)
-        return 1 if self.failures else 0
+                self.showing.fail(name, f"{len(keys)} runs were not made", "")
+        return self.showing.status()
 
 
 def _old_results(name: str, options: Options) -> Path:
@@ -306,10 +278,10 @@ def _minutes(number: float) -> str:
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(ReproduceOptions, description=__doc__)
     try:
+        options = tyro.cli(ReproduceOptions, description=__doc__)
         experiments = dict.fromkeys(scripts(options.experiments, options.all))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(f"reproduce: {error}")
     sys.exit(carry_out(experiments, options))
 

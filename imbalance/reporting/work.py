@@ -16,7 +16,7 @@ import xarray as xr
 from imbalance.reporting import evidence
 from imbalance.reporting.experiment import Experiment, Options
 from imbalance.reporting.part import Part
-from imbalance.storage import datasets, files, joining
+from imbalance.storage import agendas, datasets, files, joining
 from imbalance.storage.store import Store
 from imbalance.training.plan import Plan, Run, plans
 from imbalance.training.running import known_in, stored
@@ -40,6 +40,7 @@ class Work:
       missing: runs to make: that the store does not have, of the optimizers asked for.
       absent: optimizers that miss runs which were not asked for.
       joined: whether the stored dataset is of just these runs.
+      elsewhere: whether the stored dataset is to be drawn though it is of other runs than these.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Work:
     missing: list[Run]
     absent: tuple[str, ...]
     joined: bool
+    elsewhere: bool = False
 
     @property
     def name(self) -> str:
@@ -120,10 +122,31 @@ def renewed(work: Work, options: Options) -> Work:
         missing, others = [], missing + others
     absent = tuple(sorted({run.plan.name for run in others}))
     work = replace(work, runs=runs, settled=settled, missing=missing, absent=absent, joined=False)
+    place = datasets.dataset_path(work.name, options.label, options.results)
     if settled and not missing and not absent:
-        place = datasets.dataset_path(work.name, options.label, options.results)
         work = replace(work, joined=datasets.stored_runs(place) == work.keys)
+    elif options.redraw and datasets.stored_runs(place):
+        # Made on another kind of device, such as the GPUs of a cluster, or declared otherwise.
+        work = replace(work, settled=True, absent=(), joined=True, elsewhere=True)
     return work
+
+
+def tell_agenda(work: Work, options: Options) -> None:
+    """Tell what is wanted, for `imbalance status`.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    runs = {
+        run.key: agendas.Wanted(
+            run.plan.name, float(run.learning_rate), int(run.seed), run.plan.steps, run.plan.flops
+        )
+        for group in work.runs.values()
+        for run in group
+        if not options.only or run.plan.name in options.only
+    }
+    agenda = agendas.Agenda(runs, work.settled, following(work), time.time())
+    agendas.write(work.name, options.label, options.results, agenda)
 
 
 def size(works: Sequence[Work]) -> int:
@@ -174,12 +197,16 @@ def _speed() -> float:
 def join_runs(work: Work, options: Options) -> None:
     """Join the runs, and keep what is shown of them beside the pictures.
 
+    Nothing is wanted any more, and no failure counts.
+
     Raises:
       OSError: if it cannot be written.
     """
     dataset, place = _dataset(work, options), evidence.data_path(work.name, options)
     if place is not None:
         evidence.keep(dataset, place)
+    if not work.elsewhere:
+        agendas.remove(work.name, options.label, options.results)
 
 
 def _dataset(work: Work, options: Options) -> xr.Dataset:

@@ -27,12 +27,16 @@ from imbalance.reporting.work import Work, missing_of, plans_of, wanted_of
 from imbalance.storage.store import Store
 from imbalance.training.making import Stopped, Watch
 from imbalance.training.plan import Plan, Run
-from imbalance.training.running import WAIT_SECONDS, make_in
+from imbalance.training.running import WAIT_SECONDS, grouped, make_in
+
+CORES_A_WORKER = 2  # two processes of one core are slower than one of two: benchmarks/RESULTS.md
+MOST_WAIT_SECONDS = 5.0  # between two looks, where runs of others take long
 
 Tell = Callable[[str, Any], None]
 """Called with what happened: ``doing`` (text), ``flops`` (number), ``made`` and ``found`` (keys of
 runs that are stored now, by this worker or by whomever), ``failed`` (the script's path, and as
-`explained`), ``stopped`` (None), or ``lost`` (how a worker died)."""
+`explained`), ``waiting`` (None: for runs of others), ``stopped`` (None), or ``lost`` (how a worker
+died)."""
 
 
 @dataclass(frozen=True)
@@ -81,36 +85,67 @@ def make(
     """Make all missing runs, and those that follow them, in ``jobs`` processes or in this one."""
     missing = {str(work.path): work for work in works if work.missing}
     keys = {path: [run.key for run in work.missing] for path, work in missing.items()}
-    part = {one.name: getattr(options, one.name) for one in fields(Part)}
-    shares = [Share(i, jobs, part, str(options.results), keys) for i in range(jobs)]
+    each = shares(keys, options, jobs)
     if jobs > 1:
-        _in_workers(shares, tell, stopping)
+        _in_workers(each, tell, stopping)
     else:
-        _work(shares[0], lambda path: _wanted(missing[path].plans, shares[0]), tell, stopping)
+        carry_on(each[0], lambda path: _wanted(missing[path].plans, each[0]), tell, stopping)
+
+
+def shares(keys: dict[str, list[str]], options: Options, jobs: int) -> list[Share]:
+    """What each of so many workers is told; keys are of missing runs, by the path of a script."""
+    part = {one.name: getattr(options, one.name) for one in fields(Part)}
+    return [Share(i, jobs, part, str(options.results), keys) for i in range(jobs)]
+
+
+def keep_to(cores: Sequence[int]) -> None:
+    """Use these processors only, where the system can; before JAX counts them."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+def part_of(cores: Sequence[int], index: int, jobs: int) -> Sequence[int]:
+    """The processors of one of so many workers; all where there are fewer than workers."""
+    return cores[len(cores) * index // jobs : len(cores) * (index + 1) // jobs] or cores
 
 
 def _wanted(found: Mapping[Any, list[Plan]], share: Share) -> Wanted:
     store = Store(Path(share.results) / "runs")
 
     def now() -> list[Run]:
-        return missing_of(wanted_of(found, store)[0], store, share.part["only"])[0]
+        while True:
+            runs, settled = wanted_of(found, store)
+            missing, others = missing_of(runs, store, share.part["only"])
+            if missing or others or settled:
+                return missing
+            # The last run of a search came in between: what follows it is wanted now.
 
     return now
 
 
-def _work(
+def carry_on(
     share: Share,
     plan: Callable[[str], Wanted],
     tell: Tell,
     stopping: Callable[[], int],
+    neighbours: int | None = None,
 ) -> None:
     """Make runs, experiment by experiment; then those that others left unfinished.
 
     What follows a search is known only when it is finished: each experiment is asked again what it
-    wants until it wants nothing.
+    wants until it wants nothing. Runs that others hold are waited for, and made if their holder is
+    no more.
+
+    Args:
+      share: of the work; its keys name the scripts.
+      plan: path of a script -> what tells which runs its experiment wants now.
+      tell: called with what happens.
+      stopping: whether to save and stop.
+      neighbours: processes that share this machine's memory; None: all of them.
     """
     store = Store(Path(share.results) / "runs")
-    watch = Watch(partial(tell, "flops"), lambda: bool(stopping()), share.jobs)
+    number = share.jobs if neighbours is None else neighbours
+    watch = Watch(partial(tell, "flops"), lambda: bool(stopping()), number)
 
     def make_all(path: str, todo: list[Run]) -> list[Run]:
         making = make_in(store, todo, watch)
@@ -122,29 +157,49 @@ def _work(
             tell("made" if mine else "found", [run.key for run in group])
             tell("doing", f"{Path(path).stem} {group[-1].plan.name}")
 
-    waiting: dict[str, Wanted | None] = dict.fromkeys(share.keys)
+    def go_on(path: str, wanted: Wanted, held: list[Run]) -> list[Run]:
+        """Make what nobody holds, and ask what is wanted next whenever something is new."""
+        left = make_all(path, held)
+        while not held or len(left) < len(held):
+            held = _from_own_place(wanted(), share)
+            if not held:
+                return []
+            left = make_all(path, held)
+        return left
+
+    asked: dict[str, Wanted | None] = dict.fromkeys(share.keys)
+    held: dict[str, list[Run]] = {}
+    pause = WAIT_SECONDS
     try:
-        while waiting:
-            for path, wanted in list(waiting.items()):
+        while asked:
+            before = {path: len(runs) for path, runs in held.items()}
+            for path, wanted in list(asked.items()):
                 try:
                     if wanted is None:
                         tell("doing", Path(path).stem)
-                        waiting[path] = wanted = plan(path)
-                    held: list[Run] = []
-                    while not held and (todo := wanted()):
-                        first = len(todo) * share.index // share.jobs
-                        held = make_all(path, todo[first:] + todo[:first])
+                        asked[path] = wanted = plan(path)
+                    held[path] = go_on(path, wanted, held.get(path, []))
                 except Stopped:
                     raise
                 except Exception as error:
                     tell("failed", (path, *explained(error)))
-                    held = []
-                if not held:
-                    del waiting[path]
-            if waiting:
-                time.sleep(WAIT_SECONDS)
+                    held[path] = []
+                if not held[path]:
+                    del asked[path], held[path]
+            if asked:
+                still = {path: len(runs) for path, runs in held.items()} == before
+                pause = min(1.5 * pause, MOST_WAIT_SECONDS) if still else WAIT_SECONDS
+                tell("waiting", None)
+                time.sleep(pause)
     except Stopped:
         tell("stopped", None)
+
+
+def _from_own_place(todo: Sequence[Run], share: Share) -> list[Run]:
+    """Runs in the order in which this worker tries them; those of one program stay together."""
+    groups = grouped(todo)
+    first = len(groups) * share.index // share.jobs
+    return [run for group in groups[first:] + groups[:first] for run in group]
 
 
 def _planned(share: Share, path: str) -> Wanted:
@@ -169,8 +224,8 @@ def _in_workers(shares: Sequence[Share], tell: Tell, stopping: Callable[[], int]
     events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     processes = []
     for share in shares:
-        mine = cores[len(cores) * share.index // jobs : len(cores) * (share.index + 1) // jobs]
-        processes.append(_begin(share, mine or cores, events))
+        mine = part_of(cores, share.index, jobs)
+        processes.append(_begin(share, mine, events))
     asked, ended = False, 0
     while ended < jobs:
         if stopping() and not asked:
@@ -224,8 +279,7 @@ def _begin(share: Share, cores: Sequence[int], events: queue.SimpleQueue) -> sub
 def _main() -> None:
     told = json.loads(sys.stdin.readline())
     cores, parent = told.pop("cores"), told.pop("parent")
-    if hasattr(os, "sched_setaffinity"):  # before JAX counts the processors
-        os.sched_setaffinity(0, cores)
+    keep_to(cores)
     share = Share(**told)
     lines = sys.stdout
     sys.stdout = sys.stderr  # what a script prints is no event
@@ -238,7 +292,7 @@ def _main() -> None:
         def stopping() -> int:
             return asked() or (signal.SIGTERM if os.getppid() != parent else 0)
 
-        _work(share, partial(_planned, share), tell, stopping)
+        carry_on(share, partial(_planned, share), tell, stopping)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,8 @@ def load(
 def stored_runs(path: Path) -> list[str] | None:
     """Keys of the runs that a stored dataset was joined from; None if it cannot be used."""
     try:
-        return json.loads(read(path).attrs["runs"])
-    except (OSError, ValueError, KeyError):
+        keys = json.loads(read(path).attrs["runs"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    right = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    return keys if right else None

@@ -17,14 +17,16 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 PART = ".part"  # the ending of a file that is being written
 LOCK = ".lock"
+WORDS = 100_000  # bytes of a lock that are read
 
 
 class Damaged(ValueError):
@@ -100,9 +102,31 @@ def is_whole(path: Path) -> bool:
     return True
 
 
+def seems_whole(path: Path) -> bool:
+    """Whether a file ends as `write` leaves it: a glance, where `is_whole` reads every byte."""
+    size = len(_trailer("0" * 64))
+    try:
+        with open_file(path) as file:
+            file.seek(-size, os.SEEK_END)
+            return file.read().startswith(b"\nsha256 ")
+    except OSError:
+        return False
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file for reading, and nothing else: a pipe of its name would wait for ever.
+
+    Raises:
+      OSError: if it is not there, cannot be read, or is no file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no file", str(path))
+    return open(path, "rb")
+
+
 @contextlib.contextmanager
-def locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of ``path``.
+def locked(path: Path, wait: bool = False) -> Iterator[Callable[[str], None]]:
+    """Hold the lock of ``path``; gives what leaves a line there for others to read by `holder`.
 
     Args:
       path: of the file, which need not be there.
@@ -113,18 +137,41 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
       OSError: if its folder cannot be written to.
     """
     _make_folder(path.parent)
-    place = path.with_name(f".{path.name}{LOCK}")
+    place = _lock_of(path)
+    command = " ".join(" ".join(sys.argv)[:500].split())
+    who = (
+        f"process {os.getpid()} on {socket.gethostname()}, since "
+        f"{datetime.now():%Y-%m-%d %H:%M:%S}: {command}\n"
+    )
+
+    def say(line: str) -> None:
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+            place.write_text(who + line)
+
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_held(place, timeout=-1 if wait else 0))
         except Timeout:
             raise Held(f"{path} is in use by {_holder(place)}") from None
-        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
-            place.write_text(
-                f"process {os.getpid()} on {socket.gethostname()}, since "
-                f"{datetime.now():%Y-%m-%d %H:%M:%S}: {' '.join(sys.argv)[:500]}\n"
-            )
-        yield
+        say("")
+        yield say
+
+
+def holder(path: Path) -> tuple[str, str] | None:
+    """Who holds the lock of ``path`` and what they left there; None: nobody does.
+
+    It takes no lock away from anybody and needs no right to write.
+    """
+    place = _lock_of(path)
+    try:
+        with open_file(place) as file:
+            if not _is_locked(file.fileno()):
+                return None
+            text = file.read(WORDS).decode(errors="replace")
+    except OSError:
+        return None
+    who, _, line = text.partition("\n")
+    return who, line
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -188,10 +235,28 @@ def _trailer(digest: str) -> bytes:
     return f"\nsha256 {digest}\n".encode()
 
 
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}{LOCK}")
+
+
 def _holder(place: Path) -> str:
     with contextlib.suppress(OSError):
-        return place.read_text().strip() or "another process"
+        return place.read_text(errors="replace").partition("\n")[0].strip() or "another process"
     return "another process"
+
+
+def _is_locked(opened: int) -> bool:
+    """Whether another process has locked an open file; those who only look do not count."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where a locked file cannot be read
+        return False
+    try:
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(opened, fcntl.LOCK_UN)
+    return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,7 +8,8 @@ on one machine or many, take runs from one store without stepping on each other.
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import xarray as xr
 from imbalance.storage import datasets, files
 
 FORMAT = "imbalance run 1"
+PLACE = "place.npy"  # in a checkpoint: the step reached, and the last one at which all was measured
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,45 @@ class Store:
         """Whether the run is there and whole; a damaged one is as good as none."""
         return files.is_whole(self.path(key))
 
+    def seems_there(self, key: str) -> bool:
+        """Whether the run is there, at a glance: its checksum is not computed."""
+        return files.seems_whole(self.path(key))
+
+    def written(self, key: str) -> float:
+        """When the run was written, in seconds since 1970; 0.0 if it is not there."""
+        try:
+            return self.path(key).stat().st_mtime
+        except OSError:
+            return 0.0
+
     @contextlib.contextmanager
-    def making(self, key: str) -> Iterator[None]:
-        """Hold a run's lock while it is made.
+    def making(self, key: str) -> Iterator[Callable[[str], None]]:
+        """Hold a run's lock while it is made; gives what leaves a line for `holders`.
 
         Raises:
           Held: if another process makes it.
         """
-        with files.locked(self.path(key)):
-            yield
+        with files.locked(self.path(key)) as say:
+            yield say
+
+    def holders(self) -> dict[str, tuple[str, str]]:
+        """Who holds a lock, and the line they left there, by the key of the run."""
+        ending = f".nc{files.LOCK}"
+        found = {}
+        for place in sorted(self.folder.glob(f"??/.*{ending}")):
+            key = place.name[1 : -len(ending)]
+            if who := files.holder(self.path(key)):
+                found[key] = who
+        return found
+
+    def steps_done(self, key: str) -> int | None:
+        """Steps that lie behind the checkpoint of a run; None where there is none to be read."""
+        try:
+            with files.open_file(self.checkpoint(key)) as file, zipfile.ZipFile(file) as archive:
+                place = archive.open(PLACE).read(1000)  # a few bytes, or somebody else's file
+            return max(0, int(np.frombuffer(place[-16:], np.int64)[0]))
+        except Exception:  # damaged, or half written: zipfile has a dozen ways to say so
+            return None
 
     def write(
         self,

@@ -1,8 +1,10 @@
 """Running sweeps: what the store does not have is made, and all of it joined with its labels."""
 
 import json
+import math
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import xarray as xr
 from imbalance.analysis.dataset import bucket_variables
 from imbalance.storage import files, joining
 from imbalance.storage.datasets import RUN_DIMS, STATUS
+from imbalance.storage.notes import Note
 from imbalance.storage.provenance import provenance
 from imbalance.storage.store import Store
 from imbalance.training.making import Maker, Stopped, Watch
@@ -21,6 +24,7 @@ from imbalance.training.search import Known, wanted
 from imbalance.training.sweep import Sweep
 
 WAIT_SECONDS = 0.5  # between two looks at runs that other processes make
+NOTE_SECONDS = 3.0  # between two words in a lock of how far its runs are
 
 
 def dims_of(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -108,15 +112,37 @@ def make_in(
         if watch.stopping():
             raise Stopped
         try:
-            with store.making(group[0].key):
+            with store.making(group[0].key) as say:
                 todo = [run for run in group if not store.has(run.key)]
                 if todo:
+                    maker.watch = _saying(say, watch, todo)
                     _commit(store, todo, maker)
         except files.Held:
             held += group
         else:
             yield group, bool(todo)
     return held
+
+
+def _saying(say: Callable[[str], None], watch: Watch, todo: Sequence[Run]) -> Watch:
+    """The watch, which also tells those who look at the lock how far these runs are."""
+    note = Note([run.key for run in todo], time.time())
+    total, done, said = sum(run.plan.flops for run in todo), 0.0, -math.inf
+
+    def report(flops: float) -> None:
+        nonlocal note, done, said
+        watch.report(flops)
+        done += flops
+        share = min(done / total, 1.0) if total else 1.0
+        if said == -math.inf:  # what lay behind a checkpoint, or nothing
+            note = replace(note, began_with=share)
+        if time.monotonic() - said > NOTE_SECONDS:
+            said = time.monotonic()
+            note = replace(note, done=share, at=time.time())
+            say(note.to_line())
+
+    say(note.to_line())
+    return replace(watch, report=report)
 
 
 def _make_all(store: Store, chosen: Sequence[Run]) -> list[Run]:
