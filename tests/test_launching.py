@@ -8,13 +8,13 @@ import signal
 import stat
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_experiments import EXPERIMENT, PATH, command, ended, script_in
+from test_experiments import EXPERIMENT, PATH, command, declaring, ended, script_in
 
 from imbalance.reporting import launching, members, workers
 from imbalance.reporting.cluster import Cluster, parameters
@@ -385,6 +385,45 @@ def test_who_waits_no_longer_leaves_the_members_to_themselves(waiting, capsys):
 def test_who_does_not_wait_returns_at_once(waiting, capsys):
     assert waiting(FAILED, detach=True) == 0
     assert capsys.readouterr().out == "members\n"
+
+
+def test_a_command_tells_what_it_wants_and_redraws_what_was_joined_elsewhere(
+    tmp_path, monkeypatch, capsys
+):
+    seen, make = [], workers.make
+
+    def looked(works, *rest):
+        seen.extend(standings(tmp_path))
+        make(works, *rest)
+
+    monkeypatch.setattr(workers, "make", looked)
+    options = Options("smoke", jobs=1, results=tmp_path, figures=tmp_path)
+    assert carry_out({PATH: declaring(seeds=(0,))}, options) == 0
+    (one,) = seen
+    assert (one.name, one.done, len(one.missing), one.joined) == ("tiny", [], 2, False)
+    assert {run.optimizer for run in one.agenda.runs.values()} == {"gd", "sign"}
+    (one,) = standings(tmp_path)
+    assert one.joined and one.agenda is None and len(one.done) == 2
+    # Another declaration, or another device, would make other runs: all is drawn and none is made.
+    capsys.readouterr()
+    assert carry_out({PATH: EXPERIMENT}, replace(options, redraw=True)) == 0
+    out = capsys.readouterr().out
+    assert "tiny: drawn from the runs that are joined; on this machine" in out
+    assert "Claims of tiny" in out and len(seen) == 1
+
+
+def test_runs_of_which_nobody_tells_are_found_in_the_end(tmp_path, monkeypatch):
+    """Another command makes all of them while the workers of this one start."""
+    options = Options("smoke", jobs=1, results=tmp_path, figures=tmp_path)
+    make = workers.make
+
+    def silently(works, options, jobs, tell, stopping):
+        make(works, options, jobs, lambda kind, value: None, stopping)
+
+    monkeypatch.setattr(workers, "make", silently)
+    assert carry_out({PATH: EXPERIMENT}, options) == 0
+    (one,) = standings(tmp_path)
+    assert one.joined and len(one.done) == 4
 
 
 # A member ---------------------------------------------------------------------------------------

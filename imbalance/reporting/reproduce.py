@@ -113,6 +113,7 @@ class _Command:
         try:
             if any(self.left.values()):
                 workers.make(works, self.options, jobs, self._told, self.stopping)
+                self._look_again()
             self.showing.collect(wait=not self.stopping())
         finally:
             self.progress.close()
@@ -246,6 +247,11 @@ class _Command:
         if work.missing:
             tell_agenda(work, self.options)
         self._finish_if_whole(work)
+
+    def _look_again(self) -> None:
+        """See what another command made before a worker of this one asked: nobody told of it."""
+        for name in [name for name, keys in self.left.items() if keys and not self.stopping()]:
+            self.showing.attempt(name, lambda n=name: self._go_on(self.works[n]))
 
     def _finish(self, work: Work) -> None:
         join_runs(work, self.options)
