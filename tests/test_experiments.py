@@ -360,7 +360,7 @@ def test_a_script_without_an_experiment_is_refused(tmp_path, text):
 
 
 def test_only_is_for_one_experiment():
-    with pytest.raises(ValueError, match="--only names optimizers of one experiment"):
+    with pytest.raises(ValueError, match="--only and --rates name optimizers of one experiment"):
         ReproduceOptions(only=("gd",))
 
 

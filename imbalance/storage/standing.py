@@ -66,7 +66,7 @@ def standings(results: Path, scale: str | None = None) -> list[Standing]:
 
     Args:
       results: the folder; where it is not there, nothing is known.
-      scale: one of them; None: all.
+      scale: one of them, and its parts; None: all.
     """
     store = Store(results / "runs")
     wanted = {(name, at) for name, at, _ in agendas.told(results, agendas.WORK)}
@@ -77,7 +77,7 @@ def standings(results: Path, scale: str | None = None) -> list[Standing]:
     return [
         _standing(name, at, results, store, holders)
         for name, at in sorted(wanted)
-        if scale in (None, at)
+        if scale in (None, at, at.partition("-")[0])  # parts are of a scale too
     ]
 
 
