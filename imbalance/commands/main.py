@@ -13,12 +13,18 @@ from collections.abc import Sequence
 COMMANDS = {
     "counts": "how heavy the tail of a file of counts, labels or text is",
     "compare": "two recorded runs side by side, by frequency of the classes",
+    "report": "one HTML file to explore runs in: curves, claims, classes",
     "data": "what a folder of data sets holds, and whether it is complete",
 }
 # Libraries that a light installation lacks, and what installs them.
-INSTALLED_BY = {"pyarrow": "pyarrow"} | dict.fromkeys(
-    ("filelock", "h5netcdf", "h5py", "matplotlib", "pandas", "tyro", "xarray"),
-    "'imbalance[analysis]'",
+INSTALLED_BY = (
+    {"pyarrow": "pyarrow"}
+    | dict.fromkeys(
+        ("filelock", "h5netcdf", "h5py", "matplotlib", "pandas", "tyro", "xarray"),
+        "'imbalance[analysis]'",
+    )
+    | dict.fromkeys(("PIL", "jinja2", "vl_convert"), "'imbalance[report]'")
+    | dict.fromkeys(("jax", "flax", "optax"), "'imbalance[lab]'")
 )
 
 
