@@ -54,7 +54,7 @@ def plain(dataset: xr.Dataset) -> dict[str, Any]:
     return {
         **known,
         "choices": choices(dataset),
-        "rules": list(RULES.items()),
+        "rules": [list(rule) for rule in RULES.items()],
         "classes": classes(dataset),
         "colours": [to_hex(colour) for colour in plots.bucket_colours(number)],
     }

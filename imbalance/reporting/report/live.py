@@ -63,7 +63,8 @@ class Live:
         found = gathering.gather(self.paths, self.where, known)
         kept, results = self.where.figures.glob("data/*.nc"), self.where.results.glob("*/*.nc")
         sofar = so_far(finished.renew([*kept, *results]))
-        rows = [standing(exhibit.name, self.where) for exhibit in found.exhibits]
+        names = [exhibit.name for exhibit in found.exhibits]
+        rows = [standing(name, self.where) for name in names if self._is_experiment(name)]
         rows += [(one.name, NOT_JOINED, str(one.number_of_runs), "") for one in sofar.exhibits]
         together = Gathered([], hero=found.hero)
         together.add(sofar)
@@ -71,6 +72,9 @@ class Live:
         progress = Progress(COLUMNS, rows, in_words(rows), seconds)
         files.write_as_it_is(self.output, page.render(together, self.title, progress))
         return together
+
+    def _is_experiment(self, name: str) -> bool:
+        return (self.where.experiments / f"{name}.py").exists()
 
 
 def standing(name: str, where: Where) -> tuple[str, str, str, str]:

@@ -139,11 +139,10 @@ def coded(text: str) -> str:
     """Text as HTML, with what stands between backticks as code; all else is escaped."""
     from markupsafe import Markup, escape
 
-    parts = re.split(r"`+", text)
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if i % 2 and len(parts) % 2 else escape(part)
-        for i, part in enumerate(parts)
-    )
+    parts = re.split(r"(`+)(.+?)\1", text)  # text, backticks, code, text, backticks, ...
+    said = [escape(part) for part in parts[::3]]
+    code = [Markup("<code>{}</code>").format(part) for part in parts[2::3]]
+    return Markup("").join(one for pair in zip(said, [*code, ""], strict=True) for one in pair)
 
 
 def counted(number: int, verdict: str) -> str:
