@@ -34,6 +34,7 @@ def made(
     by_bucket = (2 + np.arange(buckets.num_buckets)) * (
         fall[:, None] * (1 + 0.1 * rng.random((*shape, buckets.num_buckets)))
     )
+    by_bucket *= 1 + 0.5 * np.arange(len(rates))[:, None, None, None]  # the smallest rate is best
     by_bucket[0, -1, :, 1:] = np.nan
     status = np.full(shape[:3], FINISHED, np.int8)
     status[0, -1] = DIVERGED
