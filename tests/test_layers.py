@@ -44,7 +44,8 @@ LAYERS: dict[str, Row] = {
     ),
     "reporting": (
         {"analysis", "storage", "training"},
-        {"PIL", "jax", "jinja2", "markupsafe", "matplotlib", "tqdm", "tyro", "vl_convert", "xarray"},
+        {"jax", "matplotlib", "tqdm", "tyro", "xarray"}
+        | {"PIL", "jinja2", "markupsafe", "vl_convert"},  # of the report
     ),
     # The libraries of others' training loops, each in a module of its own.
     "integrations": (

@@ -20,6 +20,7 @@ SCRIPTS = (  # in the order in which they use one another
     "runs.js",
     "charts.js",
     "tables.js",
+    "classes.js",
     "explorer.js",
     "views.js",
 )

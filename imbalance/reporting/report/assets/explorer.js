@@ -1,6 +1,5 @@
 "use strict";
 
-const FIRST_CLASSES = 50;
 const LETTERS = ["A", "B"];
 
 /** The explorer of one exhibit: state in `this.state`, everything on the page drawn from it. */
@@ -17,7 +16,7 @@ class Explorer {
     });
     this.charts = this.panels.map((panel) => new Chart(panel.querySelector(".chart"), SPECS.curves));
     this.rates = new Chart(root.querySelector(".rates .chart"), SPECS.rates);
-    this.classes = { sorted: null, most: FIRST_CLASSES, words: "" };
+    this.classes = new ClassTable(root.querySelector(".classes"), data);
     this.state = this.start();
     this.fill();
     this.listen();
@@ -97,14 +96,6 @@ class Explorer {
     const rates = this.root.querySelector(".rates .chart");
     rates.addEventListener("pointermove", (event) => this.hoverRate(event));
     rates.addEventListener("pointerleave", hideTip);
-    this.find("class").addEventListener("input", (event) => {
-      this.classes.words = event.target.value.toLowerCase();
-      this.renderClasses();
-    });
-    this.root.querySelector(".more").addEventListener("click", () => {
-      this.classes.most = Infinity;
-      this.renderClasses();
-    });
   }
 
   select(run) {
@@ -145,7 +136,8 @@ class Explorer {
     const drawn = this.shown.map((i) => this.panel(i, limit));
     drawn.push(this.renderRates());
     this.at();
-    this.renderClasses();
+    const over = state.runs[0].over;
+    this.classes.render(over, this.shown.filter((i) => state.runs[i].over === over).map((i) => [LETTERS[i], this.runs[i]]));
     this.onChange(this);
     return Promise.all(drawn);
   }
@@ -352,50 +344,6 @@ class Explorer {
       [null, seedWords(this.data, point.runs)],
     ]);
   }
-
-  renderClasses() {
-    const { data, state } = this;
-    const over = state.runs[0].over;
-    const about = data.classes[over];
-    const place = this.root.querySelector(".classes");
-    place.hidden = !about;
-    if (!about) return;
-    const total = about.counts.reduce((sum, count) => sum + count, 0);
-    const rows = about.names.map((_, i) => i).filter((i) => about.names[i].toLowerCase().includes(this.classes.words));
-    const before = data.runs.findIndex((run) => run[0] === over);
-    const loss = (i) => ({
-      name: `loss of ${LETTERS[i]} at step ${about.step}`,
-      number: true,
-      of: (k) => number(mean(this.runs[i].map((run) => about.losses[run - before]?.[k] ?? null))),
-    });
-    const columns = [
-      { name: "class", of: (k) => about.names[k] },
-      { name: "examples", number: true, of: (k) => number(about.counts[k]) },
-      { name: "share", number: true, of: (k) => number(about.counts[k] / total, percent(about.counts[k] / total)) },
-      { name: "bucket", number: true, of: (k) => bucketCell(data, about.buckets[k]) },
-      ...(about.losses ? this.shown.filter((i) => state.runs[i].over === over).map(loss) : []),
-    ];
-    const sorted = this.classes.sorted ?? { column: 1, down: true };
-    const number_ = Math.min(rows.length, this.classes.most);
-    place.querySelector(".classes-words").textContent =
-      `${about.total} classes${data.over ? ` of ${data.over.name} ${data.over.values[over]}` : ""}; ${number_} of ${rows.length} are shown. Click a head to sort.`;
-    place.querySelector(".table").replaceChildren(
-      table("Classes", columns, rows, {
-        sorted,
-        most: this.classes.most,
-        onSort: (order) => {
-          this.classes.sorted = order;
-          this.renderClasses();
-          place.querySelectorAll("th button")[order.column].focus();
-        },
-      }),
-    );
-    place.querySelector(".more").hidden = rows.length <= this.classes.most;
-  }
-}
-
-function bucketCell(data, bucket) {
-  return bucket < 0 ? { text: "none", value: null } : { text: String(bucket + 1), value: bucket, swatch: data.colours[bucket] };
 }
 
 /** All runs of the optimizer and rate of a panel, of whatever seed. */
