@@ -61,7 +61,7 @@ def exhibits(folder):
             "linear",
             "A title",
             ("Some words.",),
-            "Run: it",
+            "Run:    python experiments/a_name_that_is_as_long_as_names_of_scripts_can_be.py",
             explored(labelled(runs)),
             embedded(picture.getvalue()),
             claims,
