@@ -19,7 +19,7 @@ from imbalance.commands import reproduce as reproduce_command
 from imbalance.commands import run as run_command
 from imbalance.commands.main import (
     COMMANDS,
-    LABORATORY,
+    EXTRAS,
     LIBRARIES,
     SHELLS,
     described,
@@ -32,6 +32,7 @@ from imbalance.reporting.experiment import Options
 from imbalance.reporting.redraw import RedrawOptions
 
 ROOT = Path(__file__).resolve().parents[1]
+LABORATORY = [name for name, extra in EXTRAS.items() if extra == "lab"]
 
 
 def call(*arguments):
@@ -73,14 +74,15 @@ def test_libraries_are_those_of_the_extras(extra):
 
 
 def test_the_base_alone_has_help_that_says_what_to_install():
-    hidden = libraries_of("lab") | libraries_of("analysis")
+    hidden = libraries_of("lab") | libraries_of("analysis") | libraries_of("report")
     code = "from imbalance.commands.main import main; main(['--help'])"
     found = run_without(hidden, code)
     assert found.returncode == 0, found.stderr
     said, words = found.stdout.splitlines(), " ".join(found.stdout.split())
-    light = [name for name in COMMANDS if name not in LABORATORY]
+    light = [name for name in COMMANDS if name not in EXTRAS]
     assert f"{', '.join(LABORATORY)} need more: pip install 'imbalance[lab]'" in words
     assert f"{', '.join(light)} need more: pip install 'imbalance[analysis]'" in words
+    assert "report need more: pip install 'imbalance[report]'" in words
     assert len(said) <= 24 and max(map(len, said)) <= 80
 
 

@@ -28,16 +28,19 @@ COMMANDS = {
     "figures": "redraw all figures from the data kept beside them; run nothing",
     "counts": "how heavy the tail of a file of counts, labels or text is",
     "compare": "two recorded runs side by side, by frequency of the classes",
+    "report": "one HTML file to explore runs in: curves, claims, classes",
     "data": "what a folder of data sets holds, and whether it is complete",
     "status": "how far experiments are: runs done, running, missing and failed",
 }
-LABORATORY = ("reproduce", "run", "figures")  # commands that need the extra `lab`, which has both
+# Extras that a command needs where `analysis` is not enough; the others contain it.
+EXTRAS = dict.fromkeys(("reproduce", "run", "figures"), "lab") | {"report": "report"}
 # Libraries that a light installation lacks, by the extra that installs them.
 LIBRARIES = {
     "analysis": (
         "filelock", "h5netcdf", "h5py", "matplotlib", "pandas", "scipy", "tyro", "xarray",
     ),
-    "lab": ("flax", "jax", "matfree", "optax", "tokenizers", "tqdm"),
+    "lab": ("flax", "fontTools", "jax", "matfree", "optax", "tokenizers", "tqdm"),
+    "report": ("PIL", "jinja2", "vl_convert"),
 }  # fmt: skip
 INSTALLED_BY = {"pyarrow": "pyarrow"} | {
     library: f"'imbalance[{extra}]'" for extra, group in LIBRARIES.items() for library in group
@@ -86,17 +89,20 @@ def usage() -> str:
 
 def _lacking(name: str) -> str | None:
     """The extra that a command needs and that is not installed whole, as pip is told it."""
-    extras = LIBRARIES if name in LABORATORY else ("analysis",)
-    libraries = [library for extra in extras for library in LIBRARIES[extra]]
-    if all(map(_is_there, libraries)):
-        return None
-    return _requirement(name, libraries[0])
+    extra, libraries = _needed(name)
+    return None if all(map(_is_there, libraries)) else f"'imbalance[{extra}]'"
 
 
 def _requirement(name: str, library: str) -> str:
     """What pip is told to install for a command that lacks a library."""
-    in_lab = name in LABORATORY and library in LIBRARIES["analysis"]
-    return "'imbalance[lab]'" if in_lab else INSTALLED_BY[library]
+    extra, libraries = _needed(name)
+    return f"'imbalance[{extra}]'" if library in libraries else INSTALLED_BY[library]
+
+
+def _needed(name: str) -> tuple[str, list[str]]:
+    """The extra that a command needs, and the libraries that it installs."""
+    extra = EXTRAS.get(name, "analysis")
+    return extra, [*LIBRARIES["analysis"], *LIBRARIES.get(extra, ())]
 
 
 def _is_there(library: str) -> bool:

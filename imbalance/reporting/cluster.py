@@ -30,7 +30,7 @@ class Cluster:
     """Processes of a cluster, or of this machine, that share the runs (docs/cluster.md)."""
 
     launcher: Literal["local", "slurm"] | None = None
-    """Who starts the members: this machine, or Slurm as a job array."""
+    """Who starts the members: this machine or Slurm."""
     members: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """How many members; local: left out, one for every two processors."""
     gpus: Annotated[int, tyro.conf.arg(metavar="N")] = 0
@@ -46,7 +46,7 @@ class Cluster:
     sbatch: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Further parameters of sbatch, as account=mine constraint=a100 exclusive."""
     detach: bool = False
-    """Return when the members are started; `imbalance status` tells how far they are."""
+    """Return at once; `imbalance status` tells how far they are."""
 
     def __post_init__(self):
         said = [name for name, value in vars(self).items() if value not in (None, (), 0, False)]

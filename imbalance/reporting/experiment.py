@@ -65,8 +65,7 @@ class Options(Part):
     """Options of every experiment script."""
 
     jobs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Processes that make runs side by side, each on its share of the processors. Left out: one for
-    every two processors where there is enough to do; 1 on a GPU or TPU."""
+    """Processes side by side; left out: one for every two processors, 1 on a GPU or TPU."""
     redraw: bool = False
     """Draw from stored results and run nothing."""
     overwrite: bool = False

@@ -30,11 +30,11 @@ class Part:
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTIMIZER ...")] = ()
     """Run these optimizers only; the figure is drawn once none is missing."""
     rates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OPTIMIZER=RATE,... ...")] = ()
-    """Run these learning rates and search none; optimizers that are not named are left out."""
+    """Run these learning rates, of these optimizers alone, and search none."""
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SEED ...")] = ()
     """Run the grid of learning rates on these seeds, and the best on no others."""
     precision: Precision = "float32"
-    """Of matrix products: float32, tensorfloat32 (NVIDIA GPUs) or bfloat16."""
+    """Of matrix products; tensorfloat32 is for NVIDIA GPUs."""
 
     def __post_init__(self):
         self._rates_by_optimizer()
