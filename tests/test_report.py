@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from imbalance.reporting.report.labelled import labelled
 from imbalance.reporting.report.live import Live
 from imbalance.reporting.report.pictures import embedded
 from imbalance.reporting.report.sofar import Finished, so_far
-from imbalance.storage import datasets
+from imbalance.storage import agendas, datasets
 from imbalance.storage.store import Store
 from imbalance.training.running import run
 
@@ -504,6 +505,11 @@ def test_joined_and_damaged_runs_are_left_out(store, here, tiny_dataset):
 
 def test_a_live_page_is_written_until_it_is_to_end(store, here, folder, tiny_dataset):
     saved(tiny_dataset.assign_attrs(runs="[]"), here / "results" / "right" / "laptop.nc")
+    keys = sorted(path.stem for path in store.folder.glob("??/*.nc"))
+    wanted = {key: agendas.Wanted("<b>", 0.1, 0, 12, 1e9) for key in [*keys[:2], "f" * 32]}
+    agenda = agendas.Agenda(wanted, False, 0.0, time.time())
+    agendas.write("going", "laptop", here / "results", agenda)
+    agendas.keep_failure("going", "laptop", here / "results", "<script>no</script>", "")
     looks = iter([0, 1])
     written = []
 
@@ -518,7 +524,8 @@ def test_a_live_page_is_written_until_it_is_to_end(store, here, folder, tiny_dat
     assert "data-reload" not in last.all("body")[0]
     assert [exhibit.number_of_runs for exhibit in found.exhibits] == [10, 0, 0, 0]
     text = re.sub(r"\s+", " ", "".join(last.text))
-    assert "1 experiments have all their runs and are joined; 10 more runs are finished" in text
+    assert "Experiments: 1 failed, 1 finished." in text and "more runs follow" in text
+    assert re.search(r"going ?failed ?2 ?1\+ ?\? ?<script>no</script>", text)
 
 
 @pytest.mark.parametrize("arguments", [("--every", "0", "--live"), ("--scale", "huge")])

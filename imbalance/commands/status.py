@@ -7,7 +7,7 @@ from typing import Literal
 
 from imbalance.analysis.printing import aligned
 from imbalance.commands.output import write_json
-from imbalance.storage.standing import Running, Standing, speed, standings
+from imbalance.storage.standing import Running, Standing, speed, standings, time_left
 from imbalance.storage.store import Store
 
 LINES = 12  # of runs that are being made; more are counted
@@ -57,12 +57,12 @@ def as_text(found: Sequence[Standing], pace: float) -> str:
         "scale": [clean(one.scale) for one in found],
         "done": [str(len(one.done)) for one in found],
         "running": [_number(sum(len(each.keys) for each in one.running)) for one in found],
-        "missing": [_number(len(one.missing), "+" * _searching(one)) for one in found],
-        "state": [_state(one) for one in found],
-        "left": [_time(one.left, pace) if one.agenda else "" for one in found],
+        "missing": [_number(len(one.missing), "+" * one.searching) for one in found],
+        "state": [one.state for one in found],
+        "left": [time_left(one.left, pace) if one.agenda else "" for one in found],
     }
     parts = [aligned(columns, left=("experiment", "scale", "state"))]
-    if any(_searching(one) for one in found):
+    if any(one.searching for one in found):
         parts.append("+: learning rates are searched, and more runs follow")
     if lines := _of_runs(found):
         parts.append("\n".join(lines))
@@ -70,7 +70,7 @@ def as_text(found: Sequence[Standing], pace: float) -> str:
         parts.append("\n".join(lines))
     left = sum(one.left for one in found)
     if left and pace:
-        parts.append(f"about {_time(left, pace)} left for all, as fast as it goes now")
+        parts.append(f"about {time_left(left, pace)} left for all, as fast as it goes now")
     return "\n\n".join(parts)
 
 
@@ -80,34 +80,8 @@ def clean(text: str, most: int = 200) -> str:
     return " ".join(plain.split())[:most]
 
 
-def _searching(one: Standing) -> bool:
-    return one.agenda is not None and not one.agenda.settled
-
-
-def _state(one: Standing) -> str:
-    if one.joined:
-        return "finished"
-    if one.running:
-        return "running"
-    if one.failure:
-        return "failed"
-    if one.agenda is None:
-        return "damaged" if one.damage else "not planned"
-    return "idle" if one.missing or _searching(one) else "to be joined"
-
-
 def _number(value: int, mark: str = "") -> str:
     return f"{value}{mark}" if value or mark else ""
-
-
-def _time(flops: float, pace: float) -> str:
-    if not pace:
-        return "?" if flops else ""
-    seconds = flops / pace
-    for size, unit in ((86_400 * 2, "days"), (3600 * 2, "h"), (90, "min")):
-        if seconds >= size:
-            return f"{seconds / {'days': 86_400, 'h': 3600, 'min': 60}[unit]:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _of_runs(found: Sequence[Standing]) -> list[str]:
@@ -150,13 +124,13 @@ def _as_json(one: Standing, pace: float) -> Mapping[str, object]:
     return {
         "experiment": one.name,
         "scale": one.scale,
-        "state": _state(one),
+        "state": one.state,
         "done": len(one.done),
         "running": [
             {"runs": len(each.keys), "by": each.who, "done": each.done} for each in one.running
         ],
         "missing": len(one.missing),
-        "more follow": _searching(one),
+        "more follow": one.searching,
         "failure": one.failure and one.failure.cause,
         "seconds left": one.left / pace if pace else None,
     }

@@ -60,6 +60,24 @@ class Standing:
     failure: Failure | None
     damage: Sequence[str]
 
+    @property
+    def searching(self) -> bool:
+        """Whether learning rates are searched, so that more runs follow."""
+        return self.agenda is not None and not self.agenda.settled
+
+    @property
+    def state(self) -> str:
+        """In a word or two."""
+        if self.joined:
+            return "finished"
+        if self.running:
+            return "running"
+        if self.failure:
+            return "failed"
+        if self.agenda is None:
+            return "damaged" if self.damage else "not planned"
+        return "idle" if self.missing or self.searching else "to be joined"
+
 
 def standings(results: Path, scale: str | None = None) -> list[Standing]:
     """How far every experiment is of which a folder of results knows, by name and scale.
@@ -99,6 +117,17 @@ def speed(found: Sequence[Standing], store: Store) -> float:
         if store.written(key) > one.agenda.since
     }
     return sum(flops.values()) / max(time.time() - min(since), 1e-3) if flops and every else 0.0
+
+
+def time_left(flops: float, pace: float) -> str:
+    """How long so many operations take at so many a second, in words; "?" where it is not known."""
+    if not pace:
+        return "?" if flops else ""
+    seconds = flops / pace
+    for size, unit in ((86_400 * 2, "days"), (3600 * 2, "h"), (90, "min")):
+        if seconds >= size:
+            return f"{seconds / {'days': 86_400, 'h': 3600, 'min': 60}[unit]:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _standing(

@@ -1,9 +1,9 @@
 """A report that is written again as runs are finished."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from imbalance.reporting.report import gathering, page
@@ -12,12 +12,11 @@ from imbalance.reporting.report.gathering import Where
 from imbalance.reporting.report.page import Progress
 from imbalance.reporting.report.sofar import Finished, so_far
 from imbalance.storage import files
-from imbalance.storage.datasets import dataset_path, stored_runs
+from imbalance.storage.standing import Standing, speed, standings, time_left
 from imbalance.storage.store import Store
 
-COLUMNS = ("experiment", "state", "finished runs", "last written")
+COLUMNS = ("experiment", "state", "done", "running", "missing", "left", "what failed")
 LOOK_SECONDS = 0.2  # between two looks at whether to stop
-JOINED, NOT_JOINED = "joined", "not joined"
 
 
 @dataclass(frozen=True)
@@ -63,40 +62,43 @@ class Live:
         found = gathering.gather(self.paths, self.where, known)
         kept, results = self.where.figures.glob("data/*.nc"), self.where.results.glob("*/*.nc")
         sofar = so_far(finished.renew([*kept, *results]))
-        names = [exhibit.name for exhibit in found.exhibits]
-        rows = [standing(name, self.where) for name in names if self._is_experiment(name)]
-        rows += [(one.name, NOT_JOINED, str(one.number_of_runs), "") for one in sofar.exhibits]
+        told = standings(self.where.results, self.where.scale)
+        pace = speed(told, Store(self.where.results / "runs"))
         together = Gathered([], hero=found.hero)
         together.add(sofar)
         together.add(found)
-        progress = Progress(COLUMNS, rows, in_words(rows), seconds)
+        progress = Progress(
+            COLUMNS, [row(one, pace) for one in told], in_words(told, pace), seconds
+        )
         files.write_as_it_is(self.output, page.render(together, self.title, progress))
         return together
 
-    def _is_experiment(self, name: str) -> bool:
-        return (self.where.experiments / f"{name}.py").exists()
 
-
-def standing(name: str, where: Where) -> tuple[str, str, str, str]:
-    """A row of the table of progress: an experiment, and its joined dataset in the results.
+def row(one: Standing, pace: float) -> tuple[str, ...]:
+    """How far an experiment is, for a row of the table.
 
     Args:
-      name: Of the experiment.
-      where: Folders of the experiments.
+      one: Standing of the experiment.
+      pace: Operations a second.
     """
-    place = dataset_path(name, where.scale, where.results)
-    keys = stored_runs(place)
-    if keys is None:
-        return name, NOT_JOINED, "", ""
-    written = datetime.fromtimestamp(place.stat().st_mtime, UTC)
-    return name, JOINED, str(len(keys)), f"{written:%Y-%m-%d %H:%M} UTC"
+    running = sum(len(group.keys) for group in one.running)
+    missing = f"{len(one.missing) or ''}{'+' * one.searching}"
+    left = time_left(one.left, pace) if one.agenda else ""
+    cause = one.failure.cause if one.failure else ""
+    return one.name, one.state, str(len(one.done)), str(running or ""), missing, left, cause
 
 
-def in_words(rows: Sequence[tuple[str, ...]]) -> str:
-    """The table of progress in a sentence."""
-    joined = sum(row[1] == JOINED for row in rows)
-    more = sum(int(row[2]) for row in rows if row[1] == NOT_JOINED and row[2])
-    return (
-        f"{joined} experiments have all their runs and are joined; {more} more runs are finished. "
-        "How far single runs are, and the time left, is told by imbalance status."
-    )
+def in_words(told: Sequence[Standing], pace: float) -> str:
+    """The table of progress in a sentence or two.
+
+    Args:
+      told: Standings of all experiments.
+      pace: Operations a second.
+    """
+    states = Counter(one.state for one in told)
+    words = ", ".join(f"{number} {state}" for state, number in states.most_common())
+    left = sum(one.left for one in told)
+    rest = f" About {time_left(left, pace)} left, as fast as it goes now." if left and pace else ""
+    more = " A + means that learning rates are searched, and more runs follow."
+    searching = any(one.searching for one in told)
+    return f"Experiments: {words or 'none has begun'}.{rest}{more if searching else ''}"
