@@ -19,6 +19,7 @@ from functools import lru_cache
 
 from imbalance.data import zipf
 from imbalance.data.folders import paper_data
+from imbalance.data.imagenet import Subset
 from imbalance.problems import pictures
 from imbalance.reporting import heavy_tail
 from imbalance.reporting.experiment import Experiment, main
@@ -26,7 +27,7 @@ from imbalance.training.optimizers import ON_MINI_BATCHES, OPTIMIZERS
 from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops
 
 WORDS = {"uniform": "uniform classes", "heavy_tailed": "heavy-tailed classes"}
-SUBSETS = {"uniform": "small", "heavy_tailed": "heavy_tailed"}  # of ImageNet
+SUBSETS: dict[str, Subset] = {"uniform": "small", "heavy_tailed": "heavy_tailed"}  # of ImageNet
 GLYPHS = {"smoke": (12, 60, 8), "laptop": (100, 1_000, 16)}  # classes, images, pixels a side
 MODELS = {
     "smoke": {"width": 2, "blocks": (1,), "stem": "16"},
@@ -85,7 +86,7 @@ def draw(dataset):
     return heavy_tail.draw(
         dataset,
         WORDS,
-        "A residual network on images: GD is slow on rare classes, and only on those",
+        "A residual network on images: GD catches up on uniform classes and lags on rare ones",
         f"{number:,} images of {classes:,} classes, uniform or with shares of 1/k; batch "
         "normalisation.",
     )
