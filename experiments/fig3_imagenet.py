@@ -6,10 +6,11 @@ gradient descent lowers the loss of rare classes late, Adam that of all.
 
 At laptop scale the images are glyphs, drawn characters of 16 x 16 pixels that need no file: 1,000
 of them in 100 classes, ten of each or 1/k. The network has three stages of one block, 8 to 32
-channels, and learns them in full batch. At 80 steps both optimizers have fitted the uniform ones.
-Batch normalisation is over the 250 images of a microbatch, in training and in evaluation. Paper
-scale has a ResNet18 on ImageNet, 224 x 224 pixels, in batches of 1,024: 10 images of each class, or
-10,217 with shares of 1/k. It needs the folder ``imagenet`` in ``IMBALANCE_DATA``.
+channels, and learns them in full batch. At 80 steps both optimizers have fitted the uniform ones;
+half way gradient descent lags on these too, by less. Batch normalisation is over the 250 images of
+a microbatch, in training and in evaluation. Paper scale has a ResNet18 on ImageNet, 224 x 224
+pixels, in batches of 1,024: 10 images of each class, or 10,217 with shares of 1/k. It needs the
+folder ``imagenet`` in ``IMBALANCE_DATA``.
 
 Run:    python experiments/fig3_imagenet.py
 Draws:  figures/fig3_imagenet.png
