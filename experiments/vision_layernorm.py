@@ -4,10 +4,10 @@ Claims (the paper's appendix): Figure 3 does not depend on batch normalisation. 
 normalised by itself, gradient descent and Adam again do equally well on uniform classes, and on
 heavy-tailed ones gradient descent lowers the loss of rare classes late.
 
-Images and network are those of ``fig3_imagenet``, at laptop scale 1,000 glyphs of 100 classes and
+Images and network are those of ``fig3_imagenet``: at laptop scale 1,000 glyphs of 100 classes and
 three stages of one block, which without batch normalisation take 120 steps to fit the uniform ones;
-at paper scale a ResNet18 on ImageNet, which needs the folder ``imagenet`` in ``IMBALANCE_DATA``. The
-normalisation is over all pixels and channels of an image, as the authors have it.
+at paper scale a ResNet18 on ImageNet, which needs the folder ``imagenet`` in ``IMBALANCE_DATA``.
+The normalisation is over all pixels and channels of an image, as the authors have it.
 
 Run:    python experiments/vision_layernorm.py
 Draws:  figures/vision_layernorm.png
