@@ -4,11 +4,11 @@ Claims (the paper's appendix): a vision transformer on ImageNet is trained about
 gradient descent and Adam, and so it is on a small sample with ten images of each class. On as many
 images with heavy-tailed classes there is a gap, as in ``fig3_imagenet``.
 
-At laptop scale the images are glyphs of 16 x 16 pixels in 100 classes: 4,000 of them, of which a
-step takes 1,000; 1,000; and 1,000 with shares of 1/k. The transformer has two blocks of 32
-features. At paper scale it has 12 blocks of 384 features; the samples have 224 x 224 pixels, cut
-into 14 x 14 patches. All of ImageNet is taken at 64 x 64 pixels, cut into 16 x 16 patches, as it
-would not fit a GPU otherwise. It needs the folder ``imagenet`` in ``IMBALANCE_DATA``.
+At laptop scale the images are glyphs of 16 x 16 pixels in 50 classes: 1,000 of them; 500; and 500
+with shares of 1/k; all in full batch. The transformer has one block of 32 features. At paper scale
+it has 12 blocks of 384 features; the samples have 224 x 224 pixels, cut into 14 x 14 patches. All
+of ImageNet is taken at 64 x 64 pixels, cut into 16 x 16 patches, as it would not fit a GPU
+otherwise. It needs the folder ``imagenet`` in ``IMBALANCE_DATA``.
 
 Run:    python experiments/vision_transformer.py
 Draws:  figures/vision_transformer.png
@@ -18,6 +18,7 @@ from functools import lru_cache
 
 from imbalance.data import zipf
 from imbalance.data.folders import paper_data
+from imbalance.data.imagenet import Subset
 from imbalance.problems import pictures
 from imbalance.reporting import heavy_tail
 from imbalance.reporting.experiment import Experiment, main
@@ -25,22 +26,26 @@ from imbalance.training.optimizers import ON_MINI_BATCHES, OPTIMIZERS
 from imbalance.training.sweep import Confirm, Sweep, half_decades, linear_stops
 
 WORDS = {"full": "all images", "uniform": "small sample", "heavy_tailed": "heavy-tailed"}
-SUBSETS = {"full": "full", "uniform": "small", "heavy_tailed": "heavy_tailed"}  # of ImageNet
+SUBSETS: dict[str, Subset] = {  # of ImageNet
+    "full": "full",
+    "uniform": "small",
+    "heavy_tailed": "heavy_tailed",
+}
 SIDES = {"full": 64, "uniform": 224, "heavy_tailed": 224}  # of ImageNet's images
 PATCHES = {"full": 4, "uniform": 16, "heavy_tailed": 16}
-GLYPHS = {"smoke": (12, 60, 8), "laptop": (100, 1_000, 16)}  # classes, images, pixels a side
-MORE = 4  # times as many glyphs are all of them
+GLYPHS = {"smoke": (12, 60, 8), "laptop": (50, 500, 16)}  # classes, images, pixels a side
+MORE = 2  # times as many glyphs are all of them
 MODELS = {
     "smoke": {"patch": 4, "width": 8, "num_layers": 1, "num_heads": 2},
-    "laptop": {"patch": 4, "width": 32, "num_layers": 2, "num_heads": 4},
+    "laptop": {"patch": 4, "width": 32, "num_layers": 1, "num_heads": 2},
     "paper": {"dtype": "bfloat16"},
 }
 STEPS = {
     "smoke": {"full": 4, "uniform": 4, "heavy_tailed": 4},
-    "laptop": {"full": 200, "uniform": 200, "heavy_tailed": 200},
+    "laptop": {"full": 250, "uniform": 250, "heavy_tailed": 250},
     "paper": {"full": 10_000, "uniform": 1_500, "heavy_tailed": 1_500},
 }
-STOPS = {"smoke": 5, "laptop": 41, "paper": 101}
+STOPS = {"smoke": 5, "laptop": 26, "paper": 101}
 ROWS = {"smoke": 60, "laptop": 1_000, "paper": 1_024}  # of a step
 MEASURED = {"smoke": 60, "laptop": 1_000, "paper": 51_200}  # at most
 SEEDS = {"smoke": (1,), "laptop": (1, 2), "paper": (1, 2, 3)}
@@ -48,6 +53,11 @@ GRIDS = {  # exponents of the first and last learning rate
     "smoke": {"gd+m": (-1, -1), "adam": (-2, -2)},
     "laptop": {"gd+m": (-0.5, 0.5), "adam": (-2.5, -1.5)},
     "paper": {"gd+m": (-3, 0), "adam": (-5, -2)},
+}
+
+REASONS = {
+    "gap-is-of-the-tail-and-not-of-full": "on twice the images, at the rate that is left by the "
+    "rule, GD has hardly begun by this step; on the small sample it takes four fifths of the steps",
 }
 
 
@@ -104,7 +114,7 @@ def draw(dataset):
 
 def claims(dataset):
     """That the gap is one of heavy-tailed classes, for a transformer."""
-    return heavy_tail.claims(dataset, "Appendix, vision transformer", {})
+    return heavy_tail.claims(dataset, "Appendix, vision transformer", REASONS)
 
 
 EXPERIMENT = Experiment("vision_transformer", sweeps, draw, claims, over="data")

@@ -42,6 +42,11 @@ def test_between(value, limits, holds, expected):
     assert claim.verdict == ("holds" if holds else "FAILS")
 
 
+def test_no_value_at_all_does_not_hold():
+    claim = between("a-name", "of seeds that have nothing in common", np.array([]), low=0.0, **HOW)
+    assert claim.holds is False and claim.measured == "undefined"
+
+
 @pytest.mark.parametrize(
     ("values", "references", "tolerance", "holds"),
     [

@@ -17,15 +17,7 @@ from imbalance.training.plan import plans, runs
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
-SLOW = (  # a second or a gigabyte each
-    "fig2_barcoded",
-    "fig3_imagenet",
-    "vision_last_layer",
-    "vision_layernorm",
-    "vision_optimizers",
-    "vision_reweighted",
-    "vision_transformer",
-)
+SLOW = ("fig2_barcoded", "vision_optimizers")  # a second and a gigabyte each
 # Data sets without which an experiment does not run at the paper's size.
 NEEDED = {
     "fig1_language": ("wikitext-103",),

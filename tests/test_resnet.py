@@ -114,28 +114,27 @@ def parameters_as_torch_has_them(params):
     return [*found, params["weight"], params["bias"]]
 
 
-def loss_and_gradients_of_torch(torch, net, params, batch, pixels):
+def torch_results(torch, net, params, image, label):
+    """Losses and gradients of their mean, of standardised images."""
     values = parameters_as_torch_has_them(params)
     with torch.no_grad():
         for parameter, value in zip(net.parameters(), values, strict=True):
             parameter.copy_(torch.tensor(np.array(value)))
-    image = batch.input if batch.input.ndim == 4 else batch.input[..., None]
-    image = (image / 255 - np.array(pixels.mean)) / np.array(pixels.std)
-    image = torch.tensor(np.moveaxis(image, -1, 1).astype(np.float32))
+    image = torch.tensor(np.moveaxis(image, -1, 1))
     loss = torch.nn.functional.cross_entropy(
-        net(image), torch.tensor(batch.label).long(), reduction="none"
+        net(image), torch.tensor(label).long(), reduction="none"
     )
     loss.mean().backward()
     return loss.detach().numpy(), [parameter.grad.numpy() for parameter in net.parameters()]
 
 
-def assert_same(task, params, batch, expected):
+def assert_same(task, params, batch, expected, most=FIDELITY):
     loss, gradients = expected
     found = jax.jit(lambda params: task.per_example(params, batch, None).loss)(params)
-    np.testing.assert_allclose(found, loss, rtol=FIDELITY, atol=FIDELITY)
+    np.testing.assert_allclose(found, loss, rtol=most, atol=most)
     grads = jax.jit(jax.grad(partial(mean_loss, task)))(params, batch)
     for one, other in zip(parameters_as_torch_has_them(grads), gradients, strict=True):
-        assert apart(one, other) < FIDELITY
+        assert apart(one, other) < most
 
 
 @pytest.mark.parametrize(
@@ -161,19 +160,24 @@ def test_losses_and_gradients_are_those_of_pytorch(torch, norm, size, channels, 
     batch = batch._replace(input=image)
     params = params_of(task)
     net = torch_twin(torch, size, norm, channels)
-    assert_same(task, params, batch, loss_and_gradients_of_torch(torch, net, params, batch, pixels))
+    standardised = ((image / 255 - 0.4) / 0.3).astype(np.float32)
+    assert_same(task, params, batch, torch_results(torch, net, params, standardised, batch.label))
 
 
 @slow
 def test_the_papers_network_is_that_of_torchvision(torch):
     models = pytest.importorskip("torchvision").models
     pixels = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    net = models.resnet18(num_classes=CLASSES).train()
+    net = models.resnet18(num_classes=CLASSES).double().train()
     task = classification(partial(ResNet, CLASSES, pixels=pixels))
-    params = task.init(jax.random.key(0))
-    image = np.random.default_rng(2).integers(0, 256, (6, 96, 96, 3), np.uint8)
+    image = np.random.default_rng(2).normal(size=(6, 64, 64, 3))
     batch = batch_of(6)._replace(input=image)
-    assert_same(task, params, batch, loss_and_gradients_of_torch(torch, net, params, batch, pixels))
+    # In float64, as rounding grows through eighteen layers: in float32 gradients differed by 2e-4.
+    with jax.enable_x64(True):
+        params = jax.tree.map(np.float64, task.init(jax.random.key(0)))
+        assert_same(
+            task, params, batch, torch_results(torch, net, params, image, batch.label), 1e-9
+        )
 
 
 def test_the_papers_network_has_its_number_of_parameters_and_its_start():

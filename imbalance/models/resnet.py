@@ -147,7 +147,8 @@ class ResNet(nnx.Module):
             x = convolve(x, kernel.astype(x.dtype), stride)
             return normalised(x, scale, offset, present if self.norm == "batch" else None)
 
-        x = jnp.moveaxis(self.pixels.standardised(images), 0, -1).astype(self.dtype)
+        x = jnp.moveaxis(self.pixels.standardised(images), 0, -1)
+        x = x if self.dtype == "float32" else x.astype(self.dtype)
         x = jax.nn.relu(layer(x, self.stem.stride))
         x = max_pool(x) if self.stem.pool else x
         for stage, count in enumerate(self.blocks):

@@ -14,6 +14,7 @@ lays out as it likes. On CPU, where it is slow inside a compiled loop, matrix pr
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -162,6 +163,7 @@ def _by_tiles(images: jax.Array, kernel: jax.Array) -> jax.Array:
     )
     tiles = tiles.reshape(*tiles.shape[:3], -1)
     # What wraps around falls on the margin, which is cut off.
-    found = convolve_by_frequencies(tiles, kernel, True)[top : top + high, left : left + wide]
+    found: Any = convolve_by_frequencies(tiles, kernel, True)
+    found = found[top : top + high, left : left + wide]
     found = found.reshape(high, wide, -1, down, across, count).transpose(3, 0, 4, 1, 2, 5)
     return found.reshape(down * high, across * wide, -1, count)[:height, :width]

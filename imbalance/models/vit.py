@@ -108,7 +108,8 @@ class VisionTransformer(nnx.Module):
                 f"{self.side} x {self.side}; give the model their side."
             )
         x = self.patch_norm(patches(self.pixels.standardised(images), self.patch))
-        x = linear(x.astype(self.dtype), self.patch_weight[...], self.patch_bias[...])
+        x = x if self.dtype == "float32" else x.astype(self.dtype)
+        x = linear(x, self.patch_weight[...], self.patch_bias[...])
         x = self.embedded_norm(x)
         places = jnp.asarray(sinusoids_of_places(self.side // self.patch, x.shape[-1]), x.dtype)
         x = x + places[None]

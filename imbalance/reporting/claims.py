@@ -83,7 +83,7 @@ def between(
     headline: bool = False,
     percent: bool = False,
 ) -> Claim:
-    """That ``low <= value <= high`` on every seed; a value that is not finite fails.
+    """That ``low <= value <= high`` on every seed; no value, or one that is not finite, fails.
 
     Args:
       name: of the claim.
@@ -114,7 +114,7 @@ def between(
         statement,
         expected,
         measured,
-        bool(held.all()),
+        bool(held.size and held.all()),
         fixed,
         section=section,
         reason=reason,

@@ -4,12 +4,14 @@ A dataset has a dimension ``data`` with "uniform", where classes are equally fre
 "heavy_tailed", where class k has a share of 1/k, and perhaps others. Two optimizers learn each.
 """
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from imbalance.analysis.block_measures import spearman
-from imbalance.analysis.selection import at_best
+from imbalance.analysis.selection import SOLVED, at_best
 from imbalance.reporting import page, plots
 from imbalance.reporting.claims import Claim, between, inside_grid, reported
 
@@ -95,7 +97,7 @@ def claims(dataset: xr.Dataset, section: str, reasons: dict[str, str]) -> list[C
         ),
     ):
         reason = reasons.get(name, "")
-        more = {"fixed": "before any run", "section": section, "reason": reason}
+        more: dict[str, Any] = {"fixed": "before any run", "section": section, "reason": reason}
         rows.append(between(name, said, value, low=low, **more))
     for data, gap in gaps.items():
         name = data.replace("_", "-")
@@ -104,26 +106,39 @@ def claims(dataset: xr.Dataset, section: str, reasons: dict[str, str]) -> list[C
                 f"gap-{name}", f"step {last}, {name} classes: GD - Adam, nats", gap, section=section
             )
         )
+        middle = float(runs[data]["step"][-1]) / 2
+        rows.append(
+            reported(
+                f"gap-{name}-half-way",
+                f"half way, {name} classes: GD - Adam, nats",
+                _gap(runs[data], middle),
+                section=section,
+            )
+        )
         loss = runs[data]["loss"]
         share = loss.isel(step=-1, drop=True) / loss.isel(step=0, drop=True)
         ends = [share.sel(optimizer=of) for of in OPTIMIZERS]
         for of, short, end in zip(OPTIMIZERS, ("gd", "adam"), ends, strict=True):
             said = f"{name} classes: last loss of {plots.label(of, dataset)}, of the initial one"
             rows.append(reported(f"{short}-ends-{name}", said, end, section=section))
-    if (gaps["uniform"] != 0).all():
-        ratio = gaps["heavy_tailed"] / gaps["uniform"]
-        said = "the gap on heavy-tailed classes divided by that on uniform ones"
-        rows.append(reported("ratio-of-gaps", said, ratio, section=section))
+    start = tail["loss"].isel(step=0).mean("optimizer", skipna=False)
+    ratio = gaps["heavy_tailed"] / np.maximum(abs(gaps["uniform"]), SOLVED * start)
+    said = (
+        "the gap on heavy-tailed classes divided by the size of that on uniform ones, which counts "
+        "as a hundredth of the initial loss or more"
+    )
+    rows.append(reported("ratio-of-gaps", said, ratio, section=section))
     grids = (
         inside_grid(runs[data], f"{data.replace('_', '-')}-best-rates-inside-grid") for data in runs
     )
     return [*rows, *grids]
 
 
-def _gap(chosen: xr.Dataset) -> xr.DataArray:
-    """Last loss of gradient descent less Adam's, ``[seed]``."""
-    last = chosen["loss"].isel(step=-1)
-    return last.sel(optimizer=GD, drop=True) - last.sel(optimizer=ADAM, drop=True)
+def _gap(chosen: xr.Dataset, step: float = np.inf) -> xr.DataArray:
+    """Loss of gradient descent less Adam's at the measured step next to ``step``, ``[seed]``."""
+    there = min(step, float(chosen["step"][-1]))
+    loss = chosen["loss"].sel(step=there, method="nearest")
+    return loss.sel(optimizer=GD, drop=True) - loss.sel(optimizer=ADAM, drop=True)
 
 
 def _halved(run: xr.Dataset) -> np.ndarray:
