@@ -142,7 +142,7 @@ def _saying(say: Callable[[str], None], watch: Watch, todo: Sequence[Run]) -> Wa
             say(note.to_line())
 
     say(note.to_line())
-    return replace(watch, report=report)
+    return Watch(report, watch.stopping, watch.workers)
 
 
 def _make_all(store: Store, chosen: Sequence[Run]) -> list[Run]:
