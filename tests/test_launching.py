@@ -469,11 +469,12 @@ def test_events_are_lines_and_failures_are_kept(member, capsys, monkeypatch):
 def asked_to_stop(monkeypatch):
     """Members whose work is a signal to themselves."""
 
-    def by(number):
+    def by(number, finished=False):
         def work(share, plan, tell, stopping, neighbours):
             tell("flops", 1.0)
             signal.raise_signal(number)
             assert stopping() == number
+            return finished
 
         monkeypatch.setattr(members, "carry_on", work)
 
@@ -498,6 +499,12 @@ def test_before_a_time_limit_it_stops_and_is_requeued(member, asked_to_stop, hoo
     asked_to_stop(signal.SIGUSR2)
     member()()
     assert hook == [signal.SIGUSR2] and told(member())[-1] == ("requeued", "SIGUSR2")
+
+
+def test_a_member_that_has_finished_is_not_requeued(member, asked_to_stop, hook):
+    asked_to_stop(signal.SIGUSR2, finished=True)
+    member()()
+    assert hook == [] and told(member())[-1] == ("ended", None)
 
 
 def test_a_terminated_member_on_this_machine_ends(member, asked_to_stop, hook, monkeypatch):
@@ -569,7 +576,7 @@ def test_held_runs_are_tried_again_and_what_is_wanted_is_asked_only_when_somethi
     monkeypatch.setattr(workers, "grouped", lambda todo: [[run] for run in todo])
     monkeypatch.setattr(workers.time, "sleep", sleep)
     (share,) = shares({"one.py": []}, Options("smoke", results=tmp_path), 1)
-    carry_on(share, lambda path: wanted, lambda *event: events.append(event), lambda: 0)
+    assert carry_on(share, lambda path: wanted, lambda *event: events.append(event), lambda: 0)
     assert stored == set("abcd")
     assert asked == [set(), {"a"}, {"a", "b", "c"}, set("abcd")]
     assert pauses == sorted(pauses) and pauses[-1] > 2 * pauses[0]
@@ -597,7 +604,7 @@ def test_a_member_stops_where_it_is_asked_to(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "make_in", make_in)
     (share,) = shares({"one.py": []}, Options("smoke", results=tmp_path), 1)
     events = []
-    carry_on(share, lambda path: list, lambda *event: events.append(event), lambda: 15)
+    assert not carry_on(share, lambda path: list, lambda *event: events.append(event), lambda: 15)
     assert events[-1] == ("stopped", None)
 
 

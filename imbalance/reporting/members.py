@@ -76,7 +76,7 @@ class Member:
         tell("began", {"job": job_name(), "host": socket.gethostname(), "process": os.getpid()})
         with stop_when_asked(quietly=True, numbers=SIGNALS) as asked:
             try:
-                carry_on(
+                finished = carry_on(
                     share,
                     lambda path: _planned(Path(path), self.options, tell),
                     tell,
@@ -87,10 +87,10 @@ class Member:
                 cause = explained(error)[0] if isinstance(error, Exception) else repr(error)
                 tell("broke", cause)
                 raise
-        if number := asked():
-            self._leave(number, tell)
-        else:
+        if finished:  # even if it was asked to stop just then
             tell("ended", None)
+        else:
+            self._leave(asked(), tell)
 
     @property
     def events(self) -> Path:

@@ -129,7 +129,7 @@ def carry_on(
     tell: Tell,
     stopping: Callable[[], int],
     neighbours: int | None = None,
-) -> None:
+) -> bool:
     """Make runs, experiment by experiment; then those that others left unfinished.
 
     What follows a search is known only when it is finished: each experiment is asked again what it
@@ -142,6 +142,9 @@ def carry_on(
       tell: called with what happens.
       stopping: whether to save and stop.
       neighbours: processes that share this machine's memory; None: all of them.
+
+    Returns:
+      Whether nothing is wanted any more; False: it was stopped before.
     """
     store = Store(Path(share.results) / "runs")
     number = share.jobs if neighbours is None else neighbours
@@ -193,6 +196,8 @@ def carry_on(
                 time.sleep(pause)
     except Stopped:
         tell("stopped", None)
+        return False
+    return True
 
 
 def _from_own_place(todo: Sequence[Run], share: Share) -> list[Run]:
