@@ -49,6 +49,7 @@ SLOW = (
     "linear_optimizers",
     "linear_pilots",
     "linear_reweighted",
+    "linear_size",
     "theory_bigram",
     "theory_memory",
     "vision_last_layer",
@@ -451,7 +452,7 @@ def test_the_command_line_of_a_script(tmp_path):
     assert "4 runs to make" in out
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_search_is_carried_out_and_its_winners_run_on_fresh_seeds(tmp_path, jobs):
     script = script_in(tmp_path)
     text = script.read_text().replace("seeds=(0, 1)", "confirm=Confirm(seeds=(1, 2), growth=1)")
