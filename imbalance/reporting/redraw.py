@@ -3,11 +3,9 @@
 Figures at laptop scale, and below them those of what has been run at the paper's own size.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from tqdm import tqdm
 
 from imbalance.reporting import overview
@@ -53,17 +51,3 @@ def _redraw_scale(scale: Scale, options: RedrawOptions) -> int:
         page = drawing.figure_path("CLAIMS").with_suffix(".md")
         files.write_as_it_is(page, claims_table(claims, scale).encode())
     return len(claims)
-
-
-def main() -> None:
-    """The command line."""
-    options = tyro.cli(RedrawOptions, description=__doc__)
-    try:
-        number = redraw(options)
-    except FileNotFoundError as error:
-        sys.exit(f"redraw: {error}")
-    print(f"drew {number} figures from the data kept in {options.figures}")
-
-
-if __name__ == "__main__":
-    main()
